@@ -1,0 +1,3 @@
+module github.com/dspex/dspex
+
+go 1.26.8
