@@ -1,0 +1,197 @@
+package dspex
+
+import (
+	"maps"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dspex/dspex/internal/nearest"
+	"github.com/dspex/dspex/internal/status"
+)
+
+// Settings is everything about a [Runtime] that a file or the environment can say;
+// [Config] embeds it and adds what only Go code can give. The zero value works: a zero
+// field has the default that its comment names.
+//
+// An explicit value in code or a flag beats the environment, which beats a file, which
+// beats the default. [FromEnv] reads the environment; nothing else in this package does.
+type Settings struct {
+	// Backend chooses what executes programs: "process" (the default) runs real DSPy in
+	// Python workers. A backend that cannot start makes [Open] fail; another one is
+	// never put in its place.
+	Backend string
+
+	// Min is how many workers are kept when there is nothing to do. Default 1.
+	Min int
+	// Max is how many workers there may be, Overflow not counted. The default is the
+	// number of CPUs that Go sees, or Min if that is more. Max below Min is refused.
+	Max int
+	// Slots is how many calls one worker runs at once. Default 64.
+	Slots int
+	// Overflow is how many short-lived workers may be added above Max while calls are
+	// waiting. Default 0.
+	Overflow int
+	// Lazy makes [Open] return at once; workers start with the first call. By default
+	// Open returns when Min workers have answered.
+	Lazy bool
+	// Queue is how many calls may wait for a worker; one more fails at once with
+	// [CodeOverloaded]. Default 1024.
+	Queue int
+
+	// StartTimeout bounds the start of a worker, its import of DSPy included; building
+	// the Python environment is not counted. Default 60 s.
+	StartTimeout time.Duration
+	// DrainTimeout bounds how long [Runtime.Close] waits for running calls. Default 10 s.
+	DrainTimeout time.Duration
+	// CancelGrace is how long a canceled call may go on in Python before its worker is
+	// killed and replaced. Default 2 s.
+	CancelGrace time.Duration
+	// IdleTimeout is how long a worker above Min stays without work. Default 60 s.
+	IdleTimeout time.Duration
+
+	// Adapter is the prompt format of programs that choose none: "chat", "json" or
+	// "xml". Empty, the default, means by the model: "json" where it can be constrained
+	// to a JSON schema, "chat" elsewhere.
+	Adapter string
+
+	// Python says which Python runs the workers.
+	Python PythonSettings
+
+	// recorded says where values came from that were not assigned in code, by key.
+	recorded map[string]record
+}
+
+// PythonSettings says which Python runs the workers of the process backend.
+type PythonSettings struct {
+	// Interpreter is the python3, version 3.10 or later, that the environment is built
+	// with: a path, or a name to look up on PATH. Default "python3".
+	Interpreter string
+	// Path is the interpreter of an environment of your own that has dspy, greenlet and
+	// orjson. It is checked and used as it is; nothing is built. Default none.
+	Path string
+	// Dir is the directory that environments are built in. Default "dspex" in the
+	// user's cache directory.
+	Dir string
+	// Spawn starts each worker as a new interpreter, which takes about half a second,
+	// where the default forks it from one that has imported DSPy, which takes
+	// milliseconds. For code that cannot bear a fork.
+	Spawn bool
+	// Preload lists modules to import before workers are forked, so that they share them.
+	Preload []string
+}
+
+// backends and adapters are the values that Backend and Adapter may have.
+func backends() []string { return []string{"process"} }
+func adapters() []string { return []string{"chat", "json", "xml"} }
+
+// settings binds every key to its field. It is the only list of them: names of the
+// environment's variables, files, defaults and `dspex config` come from it.
+func (s *Settings) settings() []setting {
+	return []setting{
+		{"backend", "DSPEX_BACKEND", "process", choice{&s.Backend, backends()}, "what executes programs"},
+		{"min", "DSPEX_MIN", "1", whole{&s.Min}, "workers kept when idle"},
+		{"max", "DSPEX_MAX", "", whole{&s.Max}, "workers at most; by default the number of CPUs, or min if that is more"},
+		{"slots", "DSPEX_SLOTS", "64", whole{&s.Slots}, "calls that one worker runs at once"},
+		{"overflow", "DSPEX_OVERFLOW", "0", whole{&s.Overflow}, "short-lived workers above max"},
+		{"lazy", "DSPEX_LAZY", "false", truth{&s.Lazy}, "start workers with the first call"},
+		{"queue", "DSPEX_QUEUE", "1024", whole{&s.Queue}, "calls that may wait for a worker"},
+		{"start_timeout", "DSPEX_START_TIMEOUT", "1m0s", span{&s.StartTimeout}, "how long a worker may take to start"},
+		{"drain_timeout", "DSPEX_DRAIN_TIMEOUT", "10s", span{&s.DrainTimeout}, "how long closing waits for running calls"},
+		{"cancel_grace", "DSPEX_CANCEL_GRACE", "2s", span{&s.CancelGrace}, "how long a canceled call may go on in Python"},
+		{"idle_timeout", "DSPEX_IDLE_TIMEOUT", "1m0s", span{&s.IdleTimeout}, "how long a worker above min stays idle"},
+		{"adapter", "DSPEX_ADAPTER", "", choice{&s.Adapter, adapters()}, "prompt format; by default the one that suits the model"},
+		{"python.interpreter", "DSPEX_PYTHON", "python3", text{&s.Python.Interpreter}, "python3 that the environment is built with"},
+		{"python.path", "DSPEX_PYTHON_PATH", "", text{&s.Python.Path}, "interpreter of an environment of your own"},
+		{"python.dir", "DSPEX_PYTHON_DIR", "", text{&s.Python.Dir}, "directory of built environments; by default dspex in the user's cache directory"},
+		{"python.spawn", "DSPEX_PYTHON_SPAWN", "false", truth{&s.Python.Spawn}, "start workers as new interpreters instead of forking them"},
+		{"python.preload", "DSPEX_PYTHON_PRELOAD", "", list{&s.Python.Preload}, "modules to import before forking, separated by commas"},
+	}
+}
+
+// Set gives the setting key, such as "python.dir", the value that raw spells: whole
+// numbers in decimal, durations as in "1m30s", true or false, lists separated by commas.
+// An unknown key or a value that cannot be read is [CodeInvalidArgument]. Use it to bring
+// in a source of your own, lowest precedence first; from is what [Settings.Explain] will
+// say about it. Set must not be called concurrently.
+func (s *Settings) Set(key, raw string, from Source) error {
+	for _, e := range s.settings() {
+		if e.key != key {
+			continue
+		}
+		if err := e.value.set(raw); err != nil {
+			name := from.Name
+			if from.Origin != OriginEnvironment {
+				name = key
+			}
+			return status.New(status.InvalidArgument, "settings", "%s is %q: %s", name, raw, err)
+		}
+		// Copies of a Settings share the map, so it is never changed in place.
+		recorded := maps.Clone(s.recorded)
+		if recorded == nil {
+			recorded = make(map[string]record)
+		}
+		recorded[key] = record{source: from, value: e.value.String()}
+		s.recorded = recorded
+		return nil
+	}
+	return status.New(status.InvalidArgument, "settings", "unknown setting %q%s", key, suggest(key, s.keys()))
+}
+
+// Validate reports the first value that cannot be used, alone or with the others, as
+// [CodeInvalidArgument] with the setting's name. [Open] calls it.
+func (s Settings) Validate() error {
+	for _, e := range s.settings() {
+		if err := e.value.check(); err != nil {
+			return status.New(status.InvalidArgument, "settings", "%s is %s: %s", e.key, e.value.quoted(), err)
+		}
+	}
+	if effective := s.withDefaults(); effective.Max < effective.Min {
+		return status.New(status.InvalidArgument, "settings",
+			"max is %d but min is %d: give a max of at least min, or none", effective.Max, effective.Min)
+	}
+	module := regexp.MustCompile(`^[\pL_][\pL\pN_]*(\.[\pL_][\pL\pN_]*)*$`)
+	for _, name := range s.Python.Preload {
+		if !module.MatchString(name) {
+			return status.New(status.InvalidArgument, "settings",
+				"python.preload has %q: want a module's dotted name, such as \"acme.rag\"", name)
+		}
+	}
+	return nil
+}
+
+// withDefaults returns s with every zero field replaced by its default.
+func (s Settings) withDefaults() Settings {
+	s.Python.Preload = slices.Clone(s.Python.Preload)
+	for _, e := range s.settings() {
+		if e.value.zero() && e.def != "" {
+			// The defaults are constants of this file; a test reads each of them.
+			_ = e.value.set(e.def)
+		}
+	}
+	if s.Max == 0 {
+		s.Max = max(s.Min, runtime.GOMAXPROCS(0))
+	}
+	return s
+}
+
+// keys lists the name of every setting.
+func (s *Settings) keys() []string {
+	var keys []string
+	for _, e := range s.settings() {
+		keys = append(keys, e.key)
+	}
+	return keys
+}
+
+// suggest returns " (did you mean …?)" when one of candidates is close to name, and the
+// whole list otherwise.
+func suggest(name string, candidates []string) string {
+	if near, ok := nearest.Nearest(name, candidates); ok {
+		return " (did you mean " + strconv.Quote(near) + "?)"
+	}
+	return "; known are " + strings.Join(candidates, ", ")
+}
