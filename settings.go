@@ -86,7 +86,7 @@ type PythonSettings struct {
 
 // backends and adapters are the values that Backend and Adapter may have.
 func backends() []string { return []string{"process"} }
-func adapters() []string { return []string{"chat", "json", "xml"} }
+func adapters() []string { return []string{adapterChat, adapterJSON, adapterXML} }
 
 // settings binds every key to its field. It is the only list of them: names of the
 // environment's variables, files, defaults and `dspex config` come from it.
@@ -161,6 +161,14 @@ func (s Settings) Validate() error {
 		}
 	}
 	return nil
+}
+
+// resolve returns the settings in force, or why they cannot be used.
+func (s Settings) resolve() (Settings, error) {
+	if err := s.Validate(); err != nil {
+		return Settings{}, err
+	}
+	return s.withDefaults(), nil
 }
 
 // withDefaults returns s with every zero field replaced by its default.
