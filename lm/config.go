@@ -45,7 +45,8 @@ type Config struct {
 	Extensions json.RawMessage
 }
 
-// Merge returns c with every setting that over makes.
+// Merge returns c with every setting that over makes. The members of both Extensions
+// are kept; where both have one, that of over wins.
 func (c Config) Merge(over Config) Config {
 	pick(&c.MaxTokens, over.MaxTokens)
 	pick(&c.Temperature, over.Temperature)
@@ -72,10 +73,28 @@ func (c Config) Merge(over Config) Config {
 	if over.Probabilities != "" {
 		c.Probabilities = over.Probabilities
 	}
-	if len(over.Extensions) > 0 {
-		c.Extensions = over.Extensions
-	}
+	c.Extensions = mergeObjects(c.Extensions, over.Extensions)
 	return c
+}
+
+// mergeObjects returns the JSON object with the members of both; those of over win.
+// What is no object loses to what is one.
+func mergeObjects(base, over json.RawMessage) json.RawMessage {
+	var members, more map[string]json.RawMessage
+	switch {
+	case len(over) == 0 || json.Unmarshal(over, &more) != nil:
+		return base
+	case len(base) == 0 || json.Unmarshal(base, &members) != nil || members == nil:
+		return over
+	}
+	for k, v := range more {
+		members[k] = v
+	}
+	merged, err := json.Marshal(members)
+	if err != nil {
+		return over
+	}
+	return merged
 }
 
 func pick[T any](dst **T, over *T) {
