@@ -67,8 +67,9 @@ type Settings struct {
 
 // PythonSettings says which Python runs the workers of the process backend.
 type PythonSettings struct {
-	// Interpreter is the python3, version 3.10 or later, that the environment is built
-	// with: a path, or a name to look up on PATH. Default "python3".
+	// Interpreter is the Python, version 3.10 or later, that the environment is built
+	// with: a path, or a name to look up on PATH. The default is the first of python3,
+	// python3.13, … on PATH that is suitable.
 	Interpreter string
 	// Path is the interpreter of an environment of your own that has dspy, greenlet and
 	// orjson. It is checked and used as it is; nothing is built. Default none.
@@ -104,7 +105,7 @@ func (s *Settings) settings() []setting {
 		{"cancel_grace", "DSPEX_CANCEL_GRACE", "2s", span{&s.CancelGrace}, "how long a canceled call may go on in Python"},
 		{"idle_timeout", "DSPEX_IDLE_TIMEOUT", "1m0s", span{&s.IdleTimeout}, "how long a worker above min stays idle"},
 		{"adapter", "DSPEX_ADAPTER", "", choice{&s.Adapter, adapters()}, "prompt format; by default the one that suits the model"},
-		{"python.interpreter", "DSPEX_PYTHON", "python3", text{&s.Python.Interpreter}, "python3 that the environment is built with"},
+		{"python.interpreter", "DSPEX_PYTHON", "", text{&s.Python.Interpreter}, "Python that the environment is built with; by default the first suitable python3 on PATH"},
 		{"python.path", "DSPEX_PYTHON_PATH", "", text{&s.Python.Path}, "interpreter of an environment of your own"},
 		{"python.dir", "DSPEX_PYTHON_DIR", "", text{&s.Python.Dir}, "directory of built environments; by default dspex in the user's cache directory"},
 		{"python.spawn", "DSPEX_PYTHON_SPAWN", "false", truth{&s.Python.Spawn}, "start workers as new interpreters instead of forking them"},

@@ -90,7 +90,6 @@ func TestTheZeroSettingsAreValidAndHaveTheDocumentedDefaults(t *testing.T) {
 		Backend: "process", Min: 1, Slots: 64, Queue: 1024,
 		StartTimeout: time.Minute, DrainTimeout: 10 * time.Second,
 		CancelGrace: 2 * time.Second, IdleTimeout: time.Minute,
-		Python: PythonSettings{Interpreter: "python3"},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Settings{})); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
