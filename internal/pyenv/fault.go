@@ -1,0 +1,113 @@
+package pyenv
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/dspex/dspex/internal/status"
+)
+
+// fault is the kind of an installer's failure: what can be done about it differs.
+type fault uint8
+
+const (
+	otherFault fault = iota
+	networkFault
+	cacheFault
+	wheelFault
+	hashFault
+	diskFault
+)
+
+// signs are what pip and uv say, in lower case, looked for in this order: a network fault also
+// makes pip say that it found no version.
+var signs = [...]struct {
+	kind  fault
+	texts []string
+}{
+	{diskFault, []string{"no space left", "disk quota exceeded"}},
+	{hashFault, []string{"hash mismatch", "do not match the hashes"}},
+	{cacheFault, []string{"network was disabled", "network connectivity is disabled", "was not found in the cache", "looking in links"}},
+	{networkFault, []string{
+		"error sending request", "failed to fetch", "dns error", "connection refused", "connection reset",
+		"failed to establish a new connection", "name resolution", "name or service not known", "max retries exceeded",
+		"network is unreachable", "no route to host", "timed out", "proxyerror", "cannot connect to proxy",
+		"tls", "certificate", "sslerror", "failed to download", "http status",
+	}},
+	{wheelFault, []string{"no usable wheels", "no matching distribution", "is not a supported wheel", "no solution found"}},
+}
+
+// classify reads an installer's last words.
+func classify(err error) fault {
+	var f *runError
+	if !errors.As(err, &f) {
+		if strings.Contains(err.Error(), "no space left") {
+			return diskFault
+		}
+		return otherFault
+	}
+	said := strings.ToLower(strings.Join(f.Tail, "\n"))
+	for _, sign := range signs {
+		for _, text := range sign.texts {
+			if strings.Contains(said, text) {
+				return sign.kind
+			}
+		}
+	}
+	return otherFault
+}
+
+// failed makes the error of a build's step. The installer's last lines are in its cause.
+func (s *setup) failed(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var known *status.Error
+	if errors.As(err, &known) {
+		return known
+	}
+	const format = "%s: %s; %s"
+	switch classify(err) {
+	case networkFault:
+		e := status.Wrap(status.Unavailable, op, err,
+			"could not reach the package index (%s); run `dspex setup` once with network, or point pip or uv at an index that can be reached, or use an environment of your own with Config.Python.Path", reached(err))
+		e.Retryable = true
+		return e
+	case cacheFault:
+		return status.Wrap(status.Unavailable, op, err,
+			"the Python environment is not set up and the network is not to be used; run `dspex setup` once with network")
+	case wheelFault:
+		return status.Wrap(status.Unavailable, op, err, format, what, lastOf(err),
+			"there is no ready-made package for this Python and platform; name another Python with DSPEX_PYTHON, or use an environment of your own with Config.Python.Path")
+	case hashFault:
+		return status.Wrap(status.Unavailable, op, err, format, what, "the package index served a file that is not the locked one",
+			"look into the index that pip or uv is pointed at, and their caches")
+	case diskFault:
+		return status.Wrap(status.Unavailable, op, err, format, what, "no space is left",
+			"make room in "+s.root+" or name another folder with Config.Python.Dir or `dspex setup --dir DIR`")
+	default:
+		return status.Wrap(status.Unavailable, op, err, format, what, lastOf(err), "see `dspex doctor`, or use an environment of your own with Config.Python.Path")
+	}
+}
+
+// reached returns the line that says what could not be reached.
+func reached(err error) string {
+	var f *runError
+	if !errors.As(err, &f) {
+		return err.Error()
+	}
+	for i := len(f.Tail) - 1; i >= 0; i-- {
+		line := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(f.Tail[i]), "cause: "))
+		lower := strings.ToLower(line)
+		for _, text := range signs[3].texts {
+			if strings.Contains(lower, text) {
+				if len(line) > 160 {
+					line = line[:160] + "…"
+				}
+				return line
+			}
+		}
+	}
+	return f.lastLine()
+}

@@ -1,0 +1,1 @@
+"""The Python half of dspex: runs DSPy programs for a Go host."""
