@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dspex/dspex/internal/nearest"
 	"github.com/dspex/dspex/internal/status"
 )
 
@@ -28,10 +29,10 @@ func FromEnv() (Settings, error) {
 // that s has. It reads and refuses what [FromEnv] does.
 func (s *Settings) ApplyEnv(environ []string) error {
 	keys := make(map[string]string)
-	var names []string
+	var names []string // without the prefix, which would make any two look alike
 	for _, e := range s.settings() {
 		keys[e.env] = e.key
-		names = append(names, e.env)
+		names = append(names, strings.TrimPrefix(e.env, envPrefix))
 	}
 	// The order of an environment means nothing: sorted, the same one gives the same error.
 	environ = slices.Sorted(slices.Values(environ))
@@ -42,8 +43,11 @@ func (s *Settings) ApplyEnv(environ []string) error {
 		}
 		key, ok := keys[name]
 		if !ok {
-			return status.New(status.InvalidArgument, "settings",
-				"unknown variable %s%s", name, suggest(name, names))
+			hint := "see `dspex config` for those that are known"
+			if near, ok := nearest.Nearest(strings.TrimPrefix(name, envPrefix), names); ok {
+				hint = "did you mean " + envPrefix + near + "?"
+			}
+			return status.New(status.InvalidArgument, "settings", "unknown variable %s; %s", name, hint)
 		}
 		if err := s.Set(key, raw, Source{Origin: OriginEnvironment, Name: name}); err != nil {
 			return err
