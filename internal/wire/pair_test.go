@@ -1,0 +1,100 @@
+package wire
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// patience bounds every wait in these tests; none of them comes near it.
+const patience = 30 * time.Second
+
+func patiently(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// sockets returns the two ends of a socketpair.
+func sockets(t testing.TB) (net.Conn, net.Conn) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]net.Conn
+	for i, fd := range fds {
+		syscall.CloseOnExec(fd)
+		file := os.NewFile(uintptr(fd), "socketpair")
+		if ends[i], err = net.FileConn(file); err != nil {
+			t.Fatal(err)
+		}
+		_ = file.Close()
+	}
+	return ends[0], ends[1]
+}
+
+// open starts a Conn that is gone, with its handlers, when the test ends.
+func open(t testing.TB, rw io.ReadWriteCloser, o Options) *Conn {
+	t.Helper()
+	if o.TempDir == "" {
+		o.TempDir = t.TempDir()
+	}
+	c := NewConn(rw, o)
+	t.Cleanup(func() {
+		_ = c.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := c.Wait(ctx); err != nil {
+			t.Errorf("handlers outlive the connection: %v", err)
+		}
+	})
+	return c
+}
+
+// pair returns a host and a worker that have shaken hands.
+func pair(t testing.TB, host, worker Options) (h, w *Conn) {
+	t.Helper()
+	a, b := sockets(t)
+	host.Side, worker.Side = Host, Worker
+	h, w = open(t, a, host), open(t, b, worker)
+	greeted := make(chan error, 1)
+	ctx := patiently(t)
+	go func() {
+		_, err := w.Handshake(ctx)
+		greeted <- err
+	}()
+	if _, err := h.Handshake(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-greeted; err != nil {
+		t.Fatal(err)
+	}
+	return h, w
+}
+
+// echo answers a call with its own message.
+func echo(_ context.Context, in *Inbound) (Message, error) {
+	return in.Message, nil
+}
+
+// await fails the test if ch is not closed in time.
+func await(t testing.TB, ch <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-ch:
+	case <-time.After(patience):
+		t.Fatalf("%s did not happen", what)
+	}
+}
