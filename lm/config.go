@@ -130,7 +130,7 @@ const (
 
 // ToolChoice says how the model may use tools.
 type ToolChoice struct {
-	// Mode is ToolsAuto, ToolsRequired or ToolsNone.
+	// Mode is ToolsAuto, ToolsRequired or ToolsNone; empty means ToolsAuto.
 	Mode string
 	// Allowed names the tools that may be called; empty means all.
 	Allowed []string
@@ -140,7 +140,8 @@ type ToolChoice struct {
 
 // Reasoning says how much a model thinks before it answers.
 type Reasoning struct {
-	// Effort is "off", "minimal", "low", "medium", "high", "xhigh" or "max".
+	// Effort is "off", "minimal", "low", "medium", "high", "xhigh" or "max"; empty
+	// means "medium".
 	Effort string
 	// ThinkingBudget bounds the thinking, in tokens, where the provider counts it.
 	ThinkingBudget *int
@@ -150,7 +151,7 @@ type Reasoning struct {
 
 // CacheConfig says how a provider's prompt cache is used.
 type CacheConfig struct {
-	// Mode is "auto" or "off".
+	// Mode is "auto" or "off"; empty means "auto".
 	Mode string
 	// Retention is "short" or "long".
 	Retention string

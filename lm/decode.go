@@ -129,7 +129,7 @@ func (m *Message) decode(r *reader) error {
 	err := r.object(func(key []byte) error {
 		switch string(key) {
 		case "role":
-			return r.str((*string)(&m.Role))
+			return strOf(r, &m.Role, RoleUser, RoleAssistant, RoleTool, RoleDeveloper)
 		case "parts":
 			return r.parts(&m.Parts)
 		case "continuation":
@@ -180,7 +180,7 @@ func (p *Part) decode(r *reader) error {
 	err := r.object(func(key []byte) error {
 		switch string(key) {
 		case "type":
-			return r.str((*string)(&p.Type))
+			return strOf(r, &p.Type, PartText, PartThinking, PartImage, PartToolCall, PartToolResult)
 		case "text":
 			return r.str(&f.text)
 		case "url":

@@ -1,6 +1,9 @@
 package lm
 
-import "encoding/json"
+import (
+	"cmp"
+	"encoding/json"
+)
 
 // AppendJSON appends the canonical JSON of the request to dst. It fails when a raw
 // value is not JSON.
@@ -207,7 +210,7 @@ func (c Config) encode(w *writer) {
 	if t := c.ToolChoice; t != nil {
 		w.key("tool_choice")
 		w.open('{')
-		w.optStr("mode", t.Mode)
+		w.str("mode", cmp.Or(t.Mode, ToolsAuto))
 		w.strs("allowed", t.Allowed)
 		w.boolPtr("parallel", t.Parallel)
 		w.close('}')
@@ -215,7 +218,7 @@ func (c Config) encode(w *writer) {
 	if r := c.Reasoning; r != nil {
 		w.key("reasoning")
 		w.open('{')
-		w.optStr("effort", r.Effort)
+		w.str("effort", cmp.Or(r.Effort, "medium"))
 		w.intPtr("thinking_budget", r.ThinkingBudget)
 		w.optStr("summary", r.Summary)
 		w.close('}')
@@ -223,7 +226,7 @@ func (c Config) encode(w *writer) {
 	if p := c.Cache; p != nil {
 		w.key("cache")
 		w.open('{')
-		w.optStr("mode", p.Mode)
+		w.str("mode", cmp.Or(p.Mode, "auto"))
 		w.optStr("retention", p.Retention)
 		w.optStr("key", p.Key)
 		w.intPtr("prefix_until_index", p.PrefixUntilIndex)

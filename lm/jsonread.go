@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -187,7 +188,16 @@ func (r *reader) stringBytes() ([]byte, error) {
 
 // escaped finishes a string that has escapes; r.i is at the first.
 func (r *reader) escaped(start int) ([]byte, error) {
-	out := make([]byte, 0, len(r.b[start:r.i])+64)
+	// Unescaped text is never longer than its escaped form.
+	end := bytes.IndexByte(r.b[r.i:], '"')
+	for end > 0 && r.b[r.i+end-1] == '\\' {
+		next := bytes.IndexByte(r.b[r.i+end+1:], '"')
+		if next < 0 {
+			break
+		}
+		end += 1 + next
+	}
+	out := make([]byte, 0, r.i-start+max(end, 0))
 	out = append(out, r.b[start:r.i]...)
 	for r.i < len(r.b) {
 		c := r.b[r.i]
@@ -282,6 +292,25 @@ func (r *reader) str(dst *string) error {
 		return err
 	}
 	*dst = string(s)
+	return nil
+}
+
+// strOf reads a string that is most likely one of a few, which then costs no memory.
+func strOf[T ~string](r *reader, dst *T, known ...T) error {
+	if r.null() {
+		return nil
+	}
+	s, err := r.stringBytes()
+	if err != nil {
+		return err
+	}
+	for _, k := range known {
+		if string(s) == string(k) {
+			*dst = k
+			return nil
+		}
+	}
+	*dst = T(s)
 	return nil
 }
 

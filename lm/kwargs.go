@@ -1,6 +1,9 @@
 package lm
 
-import "encoding/json"
+import (
+	"cmp"
+	"encoding/json"
+)
 
 // Kwargs returns the settings as the keyword arguments of dspy.LM, a JSON object, and
 // the rest: settings that dspy.LM has no argument for. Whoever runs the program sends
@@ -42,7 +45,7 @@ func (c Config) kwargs(w *writer) (rest Config) {
 		case r.Effort == "off":
 			w.str("reasoning_effort", "none")
 		default:
-			w.str("reasoning_effort", r.Effort)
+			w.str("reasoning_effort", cmp.Or(r.Effort, "medium"))
 		}
 	}
 	if c.Seed != nil {
