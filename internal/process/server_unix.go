@@ -1,0 +1,398 @@
+//go:build unix
+
+package process
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/lifecycle"
+	"github.com/dspex/dspex/internal/status"
+)
+
+const (
+	// restartFirst is the pause before a fork server that failed is started again; it
+	// doubles with each failure in a row up to restartMax. The first restart is immediate.
+	restartFirst = 100 * time.Millisecond
+	restartMax   = 10 * time.Second
+	// restartForget is how long a fork server must have lived for its end not to count as
+	// another failure in a row.
+	restartForget = 10 * time.Second
+)
+
+// Server makes workers. See [StartServer].
+type Server struct {
+	opt   ServerOptions
+	life  lifecycle.Life
+	group *lifecycle.Group
+
+	mu      sync.Mutex // guards all below
+	mode    Mode
+	proof   LifelineStatus
+	forker  *forker       // nil while none runs
+	failure error         // why there is none, while a restart is paused
+	retryAt time.Time     // when the pause ends
+	changed chan struct{} // closed, and replaced, when any of the above changes
+	workers map[*Process]struct{}
+	closed  bool
+}
+
+func newServer(o ServerOptions) *Server {
+	return &Server{
+		opt:     o,
+		life:    lifecycle.Life{Name: "the process server"},
+		group:   lifecycle.NewGroup(context.Background()),
+		changed: make(chan struct{}),
+		workers: map[*Process]struct{}{},
+	}
+}
+
+// set changes what mu guards, and wakes who waits for it.
+func (s *Server) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *Server) start(ctx context.Context) error {
+	proved := make(chan LifelineStatus, 1)
+	s.group.Go(func(context.Context) { proved <- ProveLifeline(ctx, s.opt.Python) })
+	reason := ""
+	switch {
+	case s.opt.Spawn:
+		reason = "configured"
+	case !canFork():
+		reason = "the platform is " + runtime.GOOS
+	}
+	var f *forker
+	var refusal *refusedError
+	if reason == "" {
+		var err error
+		f, err = startForker(ctx, s.opt)
+		switch {
+		case errors.As(err, &refusal):
+			reason = refusal.reason
+		case err != nil:
+			s.group.Cancel(err)
+			s.group.Wait()
+			return err
+		}
+	}
+	proof := <-proved
+	if ctx.Err() != nil {
+		if f != nil {
+			f.close()
+		}
+		s.group.Cancel(ctx.Err())
+		s.group.Wait()
+		return status.FromContext(ctx, "start", "the Python processes were still starting")
+	}
+	if !proof.Kernel && f != nil {
+		f.close()
+		f, reason = nil, "the kernel does not support the lifeline: "+proof.Reason
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proof = proof
+	if f == nil {
+		s.mode = Mode{Kind: Spawn, Reason: reason}
+		return nil
+	}
+	s.mode = Mode{Kind: Fork}
+	s.forker = f
+	s.group.Go(func(ctx context.Context) { s.keep(ctx, f) })
+	return nil
+}
+
+// keep restarts the fork server whenever it has ended.
+func (s *Server) keep(ctx context.Context, f *forker) {
+	failures := 0
+	began := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			f.close()
+			return
+		case <-f.lost:
+		}
+		f.close()
+		if time.Since(began) >= restartForget {
+			failures = 0
+		}
+		s.opt.Logger.Warn("the fork server has ended and is started again",
+			"pid", f.proc.PID(), "exit", f.proc.Exit().String(), "tail", f.proc.Tail())
+		s.set(func() { s.forker = nil })
+
+		var err error
+		for {
+			if !s.pause(ctx, failures, err) {
+				return
+			}
+			failures++
+			began = time.Now()
+			f, err = startForker(ctx, s.opt)
+			if ctx.Err() != nil {
+				if f != nil {
+					f.close()
+				}
+				return
+			}
+			var refusal *refusedError
+			if errors.As(err, &refusal) {
+				s.set(func() { s.mode = Mode{Kind: Spawn, Reason: refusal.reason} })
+				return
+			}
+			if err == nil {
+				break
+			}
+			s.opt.Logger.Error("the fork server could not be started", "error", err)
+		}
+		s.set(func() { s.forker = f })
+	}
+}
+
+// pause waits before the next start. Meanwhile workers that are asked for fail with err,
+// unless it is nil.
+func (s *Server) pause(ctx context.Context, failures int, err error) bool {
+	if failures == 0 {
+		return ctx.Err() == nil
+	}
+	wait := min(restartFirst<<min(failures-1, 20), restartMax)
+	wait += rand.N(wait / 4) //nolint:gosec // only spreads restarts
+	s.set(func() { s.failure, s.retryAt = err, time.Now().Add(wait) })
+	defer s.set(func() { s.failure = nil })
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *Server) stop(context.Context) error {
+	s.group.Cancel(closedError())
+	var running []*Process
+	s.set(func() {
+		s.closed = true
+		for p := range s.workers {
+			running = append(running, p)
+		}
+	})
+	for _, p := range running {
+		p.Kill()
+	}
+	for _, p := range running {
+		<-p.Done()
+	}
+	s.group.Wait()
+	return nil
+}
+
+// current returns the running fork server, waiting for one that is being started.
+func (s *Server) current(ctx context.Context) (*forker, error) {
+	for {
+		s.mu.Lock()
+		f, failure, retryAt, changed := s.forker, s.failure, s.retryAt, s.changed
+		closed, spawn := s.closed, s.mode.Kind == Spawn
+		s.mu.Unlock()
+		switch {
+		case closed:
+			return nil, closedError()
+		case spawn:
+			return nil, nil //nolint:nilnil // there is none, and that is no failure
+		case f != nil:
+			return f, nil
+		case failure != nil:
+			return nil, again(failure, retryAt)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, status.FromContext(ctx, "start", "the fork server was being restarted")
+		}
+	}
+}
+
+// again returns the failure of the last restart with a hint when the next one is due.
+func again(failure error, at time.Time) error {
+	var e *status.Error
+	if !errors.As(failure, &e) {
+		return failure
+	}
+	hinted := *e
+	hinted.Retryable = true
+	hinted.RetryAfter = max(time.Until(at), 0)
+	return &hinted
+}
+
+func (s *Server) fork(ctx context.Context, o WorkerOptions) (*Process, error) {
+	for {
+		f, err := s.current(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if f == nil {
+			return s.spawn(ctx, o)
+		}
+		p, err := s.forkFrom(ctx, f, o)
+		if errors.Is(err, errForkerLost) && ctx.Err() == nil {
+			if !s.forget(ctx, f) {
+				return nil, closedError()
+			}
+			continue
+		}
+		return p, err
+	}
+}
+
+// forget waits until f, which is lost, is no longer the current fork server. It returns
+// false when the server was stopped meanwhile.
+func (s *Server) forget(ctx context.Context, f *forker) bool {
+	for {
+		s.mu.Lock()
+		same, closed, changed := s.forker == f, s.closed, s.changed
+		s.mu.Unlock()
+		switch {
+		case closed:
+			return false
+		case !same:
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return true
+		}
+	}
+}
+
+// forkFrom asks f for a worker. The asking itself cannot be given up, because a process
+// comes of it; when ctx ends first, that process is ended when it comes.
+func (s *Server) forkFrom(ctx context.Context, f *forker, o WorkerOptions) (*Process, error) {
+	type answer struct {
+		p   *Process
+		err error
+	}
+	answers := make(chan answer, 1)
+	ask := func(context.Context) {
+		known := make(chan struct{})
+		p, err := f.worker(o, func(p *Process) {
+			<-known
+			s.remove(p)
+		})
+		added := err == nil && s.add(p)
+		close(known)
+		if err == nil && !added {
+			p.end()
+			p, err = nil, closedError()
+		}
+		answers <- answer{p, err}
+	}
+	if !s.group.Go(ask) {
+		return nil, closedError()
+	}
+	select {
+	case a := <-answers:
+		return a.p, a.err
+	case <-ctx.Done():
+		tidy := func(context.Context) {
+			if a := <-answers; a.p != nil {
+				a.p.end()
+			}
+		}
+		if !s.group.Go(tidy) {
+			tidy(ctx) // Stop ends the fork server, so the answer is near
+		}
+		return nil, status.FromContext(ctx, "start", "the fork server had not made the worker yet")
+	}
+}
+
+// end kills a process that nobody has seen yet, and waits for its end.
+func (p *Process) end() {
+	p.Kill()
+	<-p.done
+	if p.conn != nil {
+		_ = p.conn.Close()
+	}
+}
+
+// spawn executes a worker.
+func (s *Server) spawn(ctx context.Context, o WorkerOptions) (*Process, error) {
+	s.mu.Lock()
+	closed, proof := s.closed, s.proof
+	s.mu.Unlock()
+	if closed {
+		return nil, closedError()
+	}
+	c, err := s.opt.Python.command("worker", map[string]any{
+		"socket":  firstFD,
+		"stacks":  firstFD + 1,
+		"worker":  o.ID,
+		"main":    s.opt.Main,
+		"warm":    s.opt.Warm,
+		"preload": s.opt.Preload,
+		"options": o.Options,
+		"watch":   !proof.Kernel,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.ID, c.Socket, c.OnLine, c.TailLines = o.ID, true, o.OnLine, o.TailLines
+	c.Env = append(s.environment(), o.Env...)
+	var p *Process
+	known := make(chan struct{})
+	p, err = launch(ctx, c, launchOptions{arm: proof.Kernel, stacks: true, ended: func() {
+		<-known
+		s.remove(p)
+	}})
+	if err != nil {
+		return nil, err
+	}
+	added := s.add(p)
+	close(known)
+	if !added {
+		p.end()
+		return nil, closedError()
+	}
+	return p, nil
+}
+
+// environment returns what is added to the environment of the server's processes.
+func (s *Server) environment() []string { return serverEnvironment(s.opt) }
+
+func serverEnvironment(o ServerOptions) []string {
+	env := append([]string{}, o.Python.Env...)
+	if o.Debug {
+		env = append(env, "DSPEX_WORKER_DEBUG=1")
+	}
+	return env
+}
+
+// refusedError says why workers cannot be forked from a process that works otherwise.
+type refusedError struct{ reason string }
+
+// Error returns the reason.
+func (e *refusedError) Error() string { return e.reason }
+
+func refuse(threads, sockets []string) *refusedError {
+	var parts []string
+	if len(threads) > 0 {
+		parts = append(parts, "preloading started threads: "+strings.Join(threads, ", "))
+	}
+	if len(sockets) > 0 {
+		parts = append(parts, "preloading opened sockets: "+strings.Join(sockets, ", "))
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	return &refusedError{strings.Join(parts, "; ")}
+}
