@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/dspex/dspex/internal/status"
@@ -106,7 +107,14 @@ func (s *setup) installLock(ctx context.Context, inst *installer, dir string) er
 			report(line)
 		}
 	}
-	if _, err := run(ctx, c); err != nil {
+	_, err := run(ctx, c)
+	if kind := classify(err); err != nil && ctx.Err() == nil && !s.opts.Offline && (kind == otherFault || kind == hashFault) {
+		// What the cache holds may have been spoilt; it is linked into environments, which
+		// anyone may have written to.
+		c.Env = append(slices.Clone(c.Env), "UV_NO_CACHE=1", "PIP_NO_CACHE_DIR=1")
+		_, err = run(ctx, c)
+	}
+	if err != nil {
 		return s.failed(ctx, "cannot install the Python packages", err)
 	}
 	return nil

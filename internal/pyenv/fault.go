@@ -40,6 +40,9 @@ var signs = [...]struct {
 
 // classify reads an installer's last words.
 func classify(err error) fault {
+	if err == nil {
+		return otherFault
+	}
 	var f *runError
 	if !errors.As(err, &f) {
 		if strings.Contains(err.Error(), "no space left") {

@@ -4,15 +4,19 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
+	"os/exec"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-// helperVar makes the test binary act as another process that sets up Python; see ensureElsewhere.
-const helperVar = "DSPEX_TEST_ENSURE"
+// helperVar makes the test binary act as another process that sets up Python in the folder that
+// it names; the other variables are its options.
+const (
+	helperVar      = "DSPEX_TEST_ENSURE"
+	helperExtraVar = "DSPEX_TEST_ENSURE_EXTRA"
+	helperPathVar  = "DSPEX_TEST_ENSURE_INTERPRETER"
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(helperVar) != "" {
@@ -25,81 +29,33 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 	}
+	if err := whole.remove(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	os.Exit(code)
 }
 
-// helper is the other process: it sets up Python in the folder it is given and prints each step
-// and what came of it.
+// helper is that other process: it prints each step as "step N", then "built true", "built false"
+// or "failed …", having imported DSPy as proof where the environment has it.
 func helper() int {
 	env, err := Ensure(context.Background(), Options{
-		Dir:      os.Getenv(helperVar),
-		Extra:    os.Getenv(helperVar + "_EXTRA"),
-		Progress: func(p Progress) { fmt.Println("step", uint8(p.Step), p) },
+		Dir:         os.Getenv(helperVar),
+		Extra:       os.Getenv(helperExtraVar),
+		Interpreter: os.Getenv(helperPathVar),
+		Progress:    func(p Progress) { fmt.Println("step", uint8(p.Step)) },
 	})
 	if err != nil {
 		fmt.Println("failed", err)
 		return 1
 	}
-	fmt.Println("built", env.Built, env.Python)
+	if env.Dspy != "" && !env.Built {
+		cmd := exec.Command(env.Python, "-c", "import sys; sys.path.insert(0, sys.argv[1]); import dspy, dspex_worker", env.Source)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			fmt.Printf("failed %v %s\n", err, out)
+			return 1
+		}
+	}
+	fmt.Println("built", env.Built)
 	return 0
-}
-
-// full reports whether faults are provoked in their full number.
-func full() bool { return os.Getenv("DSPEX_FAULTS") == "full" }
-
-// counted returns the number of repetitions: full/100 and at least least, or full.
-func counted(n, least int) int {
-	if full() {
-		return n
-	}
-	return max(n/100, least)
-}
-
-// steps collects the steps of a build.
-func steps(into *[]Step) func(Progress) {
-	return func(p Progress) {
-		if n := len(*into); n == 0 || (*into)[n-1] != p.Step {
-			*into = append(*into, p.Step)
-		}
-	}
-}
-
-// environWith returns this process's environment with some variables set, and those that are
-// given without a value removed.
-func environWith(vars ...string) []string {
-	drop := make(map[string]bool)
-	var add []string
-	for _, v := range vars {
-		name, _, set := strings.Cut(v, "=")
-		drop[name] = true
-		if set {
-			add = append(add, v)
-		}
-	}
-	kept := newEnviron(nil).without(func(name string) bool { return drop[name] })
-	return append(kept, add...)
-}
-
-// noIndex points pip and uv at an address where nothing answers.
-var noIndex = []string{
-	"PIP_INDEX_URL=http://127.0.0.1:9/simple", "UV_DEFAULT_INDEX=http://127.0.0.1:9/simple", "PIP_FIND_LINKS",
-	"UV_HTTP_RETRIES=0", "PIP_RETRIES=0",
-}
-
-// scratchNames lists what is left of builds below a root.
-func scratchNames(t testing.TB, root string) []string {
-	t.Helper()
-	var found []string
-	for _, parent := range []string{"env", "src", "tools"} {
-		names, err := filepath.Glob(filepath.Join(root, parent, "*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			if strings.HasPrefix(filepath.Base(name), scratchPrefix) {
-				found = append(found, name)
-			}
-		}
-	}
-	return found
 }

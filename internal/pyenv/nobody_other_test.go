@@ -1,0 +1,7 @@
+//go:build !linux
+
+package pyenv
+
+import "os/exec"
+
+func becomeNobody(*exec.Cmd) {}
