@@ -1,0 +1,162 @@
+"""The engine of every language model in a worker: it asks the host.
+
+DSPy's LM calls `complete` with a canonical request (dspy/clients/engines/base.py); the request
+goes to the host as it is, and the host's answer becomes the canonical response. An engine makes
+one attempt and yields one candidate: retries, caching and budgets are the host's.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+import dspy
+import orjson
+from dspy import lm15
+from dspy._vendor.lm15 import serde
+
+from dspex_worker.calls import SETTING, Call
+from dspex_worker.faults import Abort
+from dspex_worker.markers import Markers
+
+
+class Attempt:
+    """What one call of an LM object knows and its requests do not carry.
+
+    Attributes:
+        rollout_id: the rollout the call belongs to; None for none.
+        candidate: the index of the next candidate: with ``n`` above 1, DSPy makes equal requests
+            one after the other.
+    """
+
+    __slots__ = ("candidate", "rollout_id")
+
+    def __init__(self, rollout_id: int | None) -> None:
+        self.rollout_id = rollout_id
+        self.candidate = 0
+
+
+ATTEMPT: Final[contextvars.ContextVar[Attempt | None]] = contextvars.ContextVar(
+    "dspex_attempt", default=None
+)
+
+
+class _Engine:
+    """What the engines for plain and for async code share.
+
+    Args:
+        route: the name by which the host knows the model; None when there is none.
+        markers: what must not leave the worker.
+    """
+
+    def __init__(self, route: str | None, markers: Markers) -> None:
+        self.route = route
+        self._markers = markers
+
+    def __copy__(self) -> _Engine:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Engine:
+        return self  # a program's copy asks the same host
+
+    def _prepare(self, request: Any) -> tuple[Call, bytes]:
+        """Return the call that runs, and the body to send."""
+        call: Call | None = dspy.settings.get(SETTING)
+        if call is None:
+            raise lm15.NotConfiguredError("this language model is only usable in a call of dspex")
+        if self.route is None:
+            raise Abort("invalid_argument", "the program needs a language model: none is given")
+        attempt = ATTEMPT.get()
+        candidate, rollout_id = 0, call.rollout_id
+        if attempt is not None:
+            candidate = attempt.candidate
+            attempt.candidate += 1
+            if attempt.rollout_id is not None:
+                rollout_id = attempt.rollout_id
+        canonical = serde.request_to_dict(request)
+        canonical["model"] = self.route
+        body = orjson.dumps(
+            {
+                "request": canonical,
+                "model": self.route,
+                "rollout_id": rollout_id,
+                "candidate": candidate,
+                "predictor": _predictor(call),
+                "id": call.next_lm_id(),
+            }
+        )
+        return call, self._markers.restore_bytes(body)
+
+
+class GatewayEngine(_Engine):
+    """The engine for plain code: parks the greenlet, or blocks the thread, until it is answered."""
+
+    def complete(self, request: Any) -> Any:
+        """Return the host's response to one request.
+
+        Raises:
+            lm15.LM15Error: the model failed, in the class of the host's error.
+            Abort: the call was canceled, its budget is spent, and the like.
+        """
+        call, body = self._prepare(request)
+        return read_response(call, call.ask("lm.complete", body))
+
+    def stream(self, request: Any) -> Iterator[Any]:
+        """Yield the canonical events of one request as they arrive.
+
+        Raises:
+            As `complete`.
+        """
+        call, body = self._prepare(request)
+        for item in call.ask_stream("lm.stream", body):
+            yield read_event(item)
+
+
+class AsyncGatewayEngine(_Engine):
+    """The engine for async code."""
+
+    async def complete(self, request: Any) -> Any:
+        """As `GatewayEngine.complete`."""
+        call, body = self._prepare(request)
+        return read_response(call, await call.ask_async("lm.complete", body))
+
+    async def stream(self, request: Any) -> AsyncIterator[Any]:
+        """As `GatewayEngine.stream`."""
+        call, body = self._prepare(request)
+        async for item in call.ask_stream_async("lm.stream", body):
+            yield read_event(item)
+
+
+def _predictor(call: Call) -> str | None:
+    """Return the name of the predictor that is asking, as the program names it."""
+    modules = dspy.settings.get("caller_modules")
+    if not modules:
+        return None
+    return call.names.get(id(modules[-1]))
+
+
+def read_response(call: Call, body: bytes) -> Any:
+    """Return the canonical response in the host's answer, and note its text in the call."""
+    try:
+        response = serde.response_from_dict(orjson.loads(body)["response"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Abort("internal", f"the host's response cannot be read: {error!r}") from error
+    call.completion = text_of(response)
+    return response
+
+
+def text_of(response: Any) -> str:
+    """Return what the model said, without what it thought."""
+    return "".join(part.text for part in response.message.parts if part.type in _SAID)
+
+
+_SAID: Final = frozenset({"text", "refusal"})
+
+
+def read_event(item: bytes) -> Any:
+    """Return the canonical stream event in an item."""
+    try:
+        return serde.stream_event_from_dict(orjson.loads(item))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Abort("internal", f"the host's event cannot be read: {error!r}") from error
