@@ -371,14 +371,22 @@ func (c *Conn) lostRead(err error) *status.Error {
 	}
 }
 
-// lose ends the connection for the reason err, once.
+// lose ends the connection for the reason err, once. It returns before everything has ended only
+// where another lose is at it.
 func (c *Conn) lose(err *status.Error) {
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
 		return
 	}
-	c.err = err
+	c.err = err // nothing new is taken from here on
+	c.mu.Unlock()
+	c.w.stop()
+	_ = c.rw.Close() // the connection is over for a reason that says more
+	// Only when the last write has returned is it known what was sent.
+	<-c.w.ended
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	taken := c.w.taken()
 	for _, s := range c.streams {
 		s.finish(Message{}, c.lostError(err, !s.whole || s.end > taken))
@@ -391,9 +399,6 @@ func (c *Conn) lose(err *status.Error) {
 	c.cancel(err)
 	clear(c.pings)
 	close(c.done)
-	c.mu.Unlock()
-	c.w.stop()
-	_ = c.rw.Close() // the connection is over for a reason that says more
 }
 
 // lostError returns the error of one call. Each call gets its own: those above fill it in.

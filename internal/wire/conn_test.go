@@ -281,8 +281,8 @@ func TestAStreamCanBeAbandonedAtEveryItem(t *testing.T) {
 			t.Errorf("an item came after Close")
 		}
 	}
-	if h.Pending() != 0 || len(w.inbound) != 0 {
-		t.Errorf("%d streams and %d calls are left", h.Pending(), len(w.inbound))
+	if h.Pending() != 0 || w.serving() != 0 {
+		t.Errorf("%d streams and %d calls are left", h.Pending(), w.serving())
 	}
 }
 

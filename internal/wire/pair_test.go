@@ -98,3 +98,10 @@ func await(t testing.TB, ch <-chan struct{}, what string) {
 		t.Fatalf("%s did not happen", what)
 	}
 }
+
+// serving returns how many of the peer's calls are not answered.
+func (c *Conn) serving() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.inbound)
+}

@@ -274,10 +274,10 @@ func (c *Conn) rejectLocked(in *Inbound, err error) error {
 
 // piledUp is the error of a peer that makes us send and does not read.
 func (c *Conn) piledUp(ok bool) error {
-	if ok || c.w.ended() {
+	if ok || c.w.closed() {
 		return nil
 	}
-	return faultf(FaultMalformed, "the %v does not read: over %d bytes wait for it", c.o.Side.peer(), controlBacklog)
+	return faultf(FaultMalformed, "the %v does not read: over %d bytes wait for it", c.o.Side.peer(), c.w.most)
 }
 
 // intern returns the method's name, made once for each name.

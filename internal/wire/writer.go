@@ -26,7 +26,8 @@ const (
 // writer queues frames; its loop writes all that is queued at once. Frames never block on the
 // socket: those who produce data wait for room first.
 type writer struct {
-	dst io.Writer
+	dst   io.Writer
+	ended chan struct{} // closed when the loop has ended
 
 	mu       sync.Mutex
 	wake     sync.Cond     // the loop waits on it for work
@@ -36,6 +37,7 @@ type writer struct {
 	spareIn  []insert      // its inserts, for reuse
 	backlog  int           // bytes queued or being written
 	control  int           // the part of them that nobody waited for
+	most     int           // of control; controlBacklog
 	queued   uint64        // bytes queued since the start
 	written  uint64        // bytes that the socket has taken
 	room     chan struct{} // closed when the backlog has shrunk; nil when nobody waits
@@ -49,7 +51,7 @@ type insert struct {
 }
 
 func newWriter(dst io.Writer) *writer {
-	w := &writer{dst: dst}
+	w := &writer{dst: dst, ended: make(chan struct{}), most: controlBacklog}
 	w.wake.L = &w.mu
 	return w
 }
@@ -88,7 +90,7 @@ func (w *writer) pushLocked(t Type, flags uint8, stream uint64, head, body []byt
 func (w *writer) pushControl(t Type, stream uint64, payload []byte) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.control > controlBacklog {
+	if w.control > w.most {
 		return false
 	}
 	w.control += HeaderSize + len(payload)
@@ -120,6 +122,7 @@ func (w *writer) waitRoom(ctx context.Context, limit int) error {
 
 // run writes until it is told to end or a write fails.
 func (w *writer) run() error {
+	defer close(w.ended)
 	var vector [][]byte
 	for {
 		w.mu.Lock()
@@ -211,8 +214,8 @@ func (w *writer) releaseLocked() {
 	}
 }
 
-// ended tells whether nothing is taken any more.
-func (w *writer) ended() bool {
+// closed tells whether nothing is taken any more.
+func (w *writer) closed() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.stopped || w.finished
