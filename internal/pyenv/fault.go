@@ -14,6 +14,7 @@ type fault uint8
 const (
 	otherFault fault = iota
 	networkFault
+	absentFault
 	cacheFault
 	wheelFault
 	hashFault
@@ -35,6 +36,7 @@ var signs = [...]struct {
 		"network is unreachable", "no route to host", "timed out", "proxyerror", "cannot connect to proxy",
 		"tls", "certificate", "sslerror", "failed to download", "http status",
 	}},
+	{absentFault, []string{"(from versions: none)"}},
 	{wheelFault, []string{"no usable wheels", "no matching distribution", "is not a supported wheel", "no solution found"}},
 }
 
@@ -77,6 +79,11 @@ func (s *setup) failed(ctx context.Context, what string, err error) error {
 			"could not reach the package index (%s); run `dspex setup` once with network, or point pip or uv at an index that can be reached, or use an environment of your own with Config.Python.Path", reached(err))
 		e.Retryable = true
 		return e
+	case absentFault:
+		e := status.Wrap(status.Unavailable, op, err,
+			"the package index cannot be reached or does not have what is needed (%s); run `dspex setup` once with network, or point pip or uv at an index that has it, or use an environment of your own with Config.Python.Path", lastOf(err))
+		e.Retryable = true
+		return e
 	case cacheFault:
 		return status.Wrap(status.Unavailable, op, err,
 			"the Python environment is not set up and the network is not to be used; run `dspex setup` once with network")
@@ -94,6 +101,9 @@ func (s *setup) failed(ctx context.Context, what string, err error) error {
 	}
 }
 
+// maxQuote bounds what a message quotes of an installer's line, which may hold whole addresses.
+const maxQuote = 160
+
 // reached returns the line that says what could not be reached.
 func reached(err error) string {
 	var f *runError
@@ -101,15 +111,10 @@ func reached(err error) string {
 		return err.Error()
 	}
 	for i := len(f.Tail) - 1; i >= 0; i-- {
-		line := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(f.Tail[i]), "cause: "))
-		lower := strings.ToLower(line)
-		for _, text := range signs[3].texts {
-			if strings.Contains(lower, text) {
-				if len(line) > 160 {
-					line = line[:160] + "…"
-				}
-				return line
-			}
+		one := &runError{Path: f.Path, Err: f.Err, Tail: f.Tail[i : i+1]}
+		if classify(one) == networkFault {
+			line := strings.TrimPrefix(strings.TrimSpace(f.Tail[i]), "cause: ")
+			return line[:min(len(line), maxQuote)]
 		}
 	}
 	return f.lastLine()

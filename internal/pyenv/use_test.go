@@ -95,7 +95,7 @@ func TestReadOnlyRootServesAnotherUserOffline(t *testing.T) {
 
 	cmd := exec.Command(readableSelf(t))
 	cmd.Dir = "/"
-	cmd.Env = environWith(append(deadIndex(), "HOME", "XDG_CACHE_HOME", helperVar+"="+root, helperPathVar+"="+python)...)
+	cmd.Env = environWith(append(deadIndex(), "HOME", "XDG_CACHE_HOME", helperVar+"="+root, helperPathVar+"="+python, helperTryVar+"=1")...)
 	becomeNobody(cmd)
 	if diff := cmp.Diff([]string{"built false"}, start(t, cmd).wait()); diff != "" {
 		t.Errorf("output (-want +got):\n%s", diff)
