@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import socket
@@ -54,7 +55,12 @@ def chat(**outputs: Any) -> str:
 
 
 def field(name: str, kind: str, schema: dict[str, Any] | None = None, **more: Any) -> Any:
-    return {"name": name, "kind": kind, "schema": schema or {"type": "string"}, **more}
+    return {
+        "name": name,
+        "kind": kind,
+        "schema": {"type": "string"} if schema is None else schema,
+        **more,
+    }
 
 
 def spec(*fields: Any, module: str = "predict", **more: Any) -> dict[str, Any]:
@@ -161,7 +167,7 @@ class Host:
     def start(self, method: str, body: Any = None, attachments: tuple[bytes, ...] = ()) -> int:
         stream = self._next
         self._next += 2
-        data = body if isinstance(body, bytes) else orjson.dumps(body or {})
+        data = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
         sizes = [len(part) for part in attachments]
         self.send(wire.encode_call(stream, method, data, 0, sizes))
         credit = self.hello["window"]
@@ -198,7 +204,7 @@ class Host:
     def finish(self, stream: int, answer: Answer | str | None = None) -> Any:
         """Return the result of a call, answering the worker's calls meanwhile."""
         fixed = answer
-        given: Answer | None = (lambda _: fixed) if isinstance(fixed, str) else fixed  # type: ignore[assignment]
+        given: Answer | None = (lambda _: fixed) if isinstance(fixed, str) else fixed
 
         def done() -> bool:
             if given is not None:
