@@ -33,7 +33,7 @@ func (in *intake) grow(n int) []byte {
 	have := len(data)
 	if have+n > cap(data) {
 		// Memory follows what has arrived, not what was announced.
-		capacity := min(int(in.total), max(2*cap(data), have+n, 64<<10))
+		capacity := min(int(in.total), max(2*cap(data), have+n, eagerPayload))
 		bigger := make([]byte, have, capacity)
 		copy(bigger, data)
 		data = bigger
