@@ -108,56 +108,79 @@ func TestWaitingForAnotherBuildEndsWithTheContext(t *testing.T) {
 	}
 }
 
-func TestBrokenEnvironmentIsFoundAndRebuilt(t *testing.T) {
+func TestDamageIsFoundWithoutRunningAnything(t *testing.T) {
 	o := Options{Dir: t.TempDir(), Extra: Local, Environ: whole.environ(t)}
 	env, err := Ensure(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	site, err := filepath.Glob(filepath.Join(env.Dir, "lib", "python3*", "site-packages"))
-	if err != nil || len(site) != 1 {
-		t.Fatalf("site-packages: %v %v", site, err)
-	}
-	metadata, err := filepath.Glob(filepath.Join(site[0], "xllamacpp-*.dist-info", "METADATA"))
-	if err != nil || len(metadata) != 1 {
-		t.Fatalf("metadata: %v %v", metadata, err)
-	}
+	site := filepath.Join(env.Dir, "lib", "python"+env.Version[:strings.LastIndex(env.Version, ".")], "site-packages")
+	metadata := filepath.Join(site, "xllamacpp-"+env.Packages["xllamacpp"]+".dist-info", "METADATA")
 	for _, c := range []struct {
-		name  string
-		spoil func() error
+		name, path string
+		leave      func(path string) error // what is left there instead; nil is nothing
 	}{
-		{"a package is gone", func() error { return os.RemoveAll(filepath.Join(site[0], "xllamacpp")) }},
-		{"a package's metadata is empty", func() error {
-			// Not in place: the file may share its inode with the installer's cache.
-			_ = os.Remove(metadata[0])
-			return os.WriteFile(metadata[0], nil, 0o644)
-		}},
-		{"the marker is cut short", func() error { return os.Truncate(filepath.Join(env.Dir, envMarker), 20) }},
-		{"the marker is gone", func() error { return os.Remove(filepath.Join(env.Dir, envMarker)) }},
-		{"pyvenv.cfg is gone", func() error { return os.Remove(filepath.Join(env.Dir, "pyvenv.cfg")) }},
-		{"the interpreter leads nowhere", func() error {
-			_ = os.Remove(env.Python)
-			return os.Symlink("/nowhere/python3", env.Python)
-		}},
-		{"a source differs", func() error {
-			_ = os.Chmod(filepath.Join(env.Source, "dspex_worker", "wire.py"), 0o644)
-			return os.Truncate(filepath.Join(env.Source, "dspex_worker", "wire.py"), 0)
-		}},
+		{"a package is gone", filepath.Join(site, "xllamacpp"), nil},
+		{"a package's metadata is empty", metadata, func(path string) error { return os.WriteFile(path, nil, 0o644) }},
+		{"the marker is cut short", filepath.Join(env.Dir, envMarker), func(path string) error { return os.WriteFile(path, []byte(`{"key":"`), 0o644) }},
+		{"the marker is gone", filepath.Join(env.Dir, envMarker), nil},
+		{"pyvenv.cfg is gone", filepath.Join(env.Dir, "pyvenv.cfg"), nil},
+		{"the interpreter is gone", env.Python, nil},
+		{"the interpreter leads nowhere", env.Python, func(path string) error { return os.Symlink("/nowhere/python3", path) }},
+		{"the interpreter is another", env.Python, func(path string) error { return os.Symlink("/bin/sh", path) }},
+		{"a source differs", filepath.Join(env.Source, "dspex_worker", "wire.py"), func(path string) error { return os.WriteFile(path, nil, 0o644) }},
+		{"the sources were not completed", filepath.Join(env.Source, sourceMarker), nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if err := c.spoil(); err != nil {
+			// Never in place: files may share their inodes with the installer's cache.
+			if err := os.Rename(c.path, c.path+".away"); err != nil {
 				t.Fatal(err)
+			}
+			if c.leave != nil {
+				if err := c.leave(c.path); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if r := Inspect(t.Context(), o); r.OK() {
-				t.Fatal("it is taken for good")
+				t.Error("it is taken for good")
 			}
-			if _, err := Ensure(t.Context(), o); err != nil {
+			if err := os.RemoveAll(c.path); err != nil {
 				t.Fatal(err)
 			}
-			if r := Inspect(t.Context(), o); !r.OK() {
-				t.Errorf("it is not rebuilt: %+v", r.Facts)
+			if err := os.Rename(c.path+".away", c.path); err != nil {
+				t.Fatal(err)
 			}
 		})
+	}
+	if r := Inspect(t.Context(), o); !r.OK() {
+		t.Errorf("put right again, it is not taken for good: %+v", r.Facts)
+	}
+}
+
+func TestBrokenEnvironmentIsRebuilt(t *testing.T) {
+	o := Options{Dir: t.TempDir(), Extra: Local, Environ: whole.environ(t)}
+	env, err := Ensure(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{env.Dir, env.Source} {
+		for _, marker := range []string{envMarker, sourceMarker} {
+			_ = os.Remove(filepath.Join(dir, marker))
+		}
+	}
+	again, err := Ensure(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !again.Built || again.Dir != env.Dir || again.Source != env.Source {
+		t.Errorf("it was not rebuilt in its place: %+v", again)
+	}
+	if left := leftovers(t, o.Dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	o.Rebuild = true
+	if again, err = Ensure(t.Context(), o); err != nil || !again.Built {
+		t.Errorf("it was not rebuilt on demand: %+v %v", again, err)
 	}
 }
 

@@ -61,7 +61,7 @@ func (w *wholeRoot) fill(t testing.TB) {
 	}
 	w.dir = dir
 	var builders []*builder
-	for range counted(800, 4) {
+	for range counted(32, 4) {
 		builders = append(builders, startBuilder(t, dir, ""))
 	}
 	for _, b := range builders {
