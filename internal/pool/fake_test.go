@@ -78,6 +78,15 @@ func (f *fake) end(err error, killed bool) {
 	})
 }
 
+func (f *fake) alive() bool {
+	select {
+	case <-f.done:
+		return false
+	default:
+		return true
+	}
+}
+
 var errKilled = status.New(status.WorkerLost, "run", "killed by signal 9")
 
 // die is what kill -9 does.
@@ -127,9 +136,7 @@ func (f *farm) living() int {
 	defer f.mu.Unlock()
 	n := 0
 	for _, w := range f.workers {
-		select {
-		case <-w.done:
-		default:
+		if w.alive() {
 			n++
 		}
 	}
