@@ -1,6 +1,7 @@
 package python_test
 
 import (
+	"bytes"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,7 +31,7 @@ func TestEverySourceIsEmbedded(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if string(sources[name]) != string(want) {
+		if !bytes.Equal(sources[name], want) {
 			t.Errorf("%s is not embedded as it is", path)
 		}
 		return nil
@@ -45,7 +46,7 @@ func TestEverySourceIsEmbedded(t *testing.T) {
 
 func TestLocksPinEveryFileAndNameNoIndex(t *testing.T) {
 	requirement := regexp.MustCompile(`^[a-z0-9-]+==\S+( ; .+)? \\$`)
-	hash := regexp.MustCompile(`^    --hash=sha256:[0-9a-f]{64}( \\)?$`)
+	hash := regexp.MustCompile(`^ {4}--hash=sha256:[0-9a-f]{64}( \\)?$`)
 	for _, name := range []string{"worker", "local", "uv"} {
 		t.Run(name, func(t *testing.T) {
 			data, err := python.Lock(name)

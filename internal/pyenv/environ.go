@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -22,8 +23,8 @@ func newEnviron(vars []string) environ {
 
 // get returns the value of a variable; the last setting wins, as it does for a process.
 func (e environ) get(name string) string {
-	for i := len(e.vars) - 1; i >= 0; i-- {
-		if k, v, ok := strings.Cut(e.vars[i], "="); ok && sameName(k, name) {
+	for _, setting := range slices.Backward(e.vars) {
+		if k, v, ok := strings.Cut(setting, "="); ok && sameName(k, name) {
 			return v
 		}
 	}
@@ -77,30 +78,28 @@ func (e environ) forPython() []string {
 
 // redirects are the settings of pip and uv that would put packages elsewhere, take others, or
 // build them; where packages come from, and through what, stays the user's choice.
-var redirects = [...]string{
-	"VIRTUAL_ENV", "CONDA_PREFIX",
-	"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_USER", "PIP_REQUIRE_VIRTUALENV",
-	"PIP_NO_BINARY", "PIP_ONLY_BINARY", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "PIP_REQUIREMENT",
-	"PIP_EDITABLE", "PIP_SRC", "PIP_DRY_RUN", "PIP_REPORT", "PIP_PLATFORM", "PIP_ABI", "PIP_IMPLEMENTATION",
-	"PIP_PYTHON_VERSION", "PIP_REQUIRE_HASHES", "PIP_NO_DEPS", "PIP_LOG",
-	"UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_PROJECT_ENVIRONMENT", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE",
-	"UV_NO_BUILD", "UV_NO_BUILD_PACKAGE", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE",
-	"UV_EXCLUDE_NEWER", "UV_REQUIRE_HASHES", "UV_NO_VERIFY_HASHES", "UV_VENV_SEED", "UV_VENV_CLEAR",
-	"UV_COMPILE_BYTECODE", "UV_WORKING_DIRECTORY", "UV_WORKING_DIR", "UV_PROJECT", "UV_TORCH_BACKEND",
+func redirects() []string {
+	return []string{
+		"VIRTUAL_ENV", "CONDA_PREFIX",
+		"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_USER", "PIP_REQUIRE_VIRTUALENV",
+		"PIP_NO_BINARY", "PIP_ONLY_BINARY", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "PIP_REQUIREMENT",
+		"PIP_EDITABLE", "PIP_SRC", "PIP_DRY_RUN", "PIP_REPORT", "PIP_PLATFORM", "PIP_ABI", "PIP_IMPLEMENTATION",
+		"PIP_PYTHON_VERSION", "PIP_REQUIRE_HASHES", "PIP_NO_DEPS", "PIP_LOG",
+		"UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_PROJECT_ENVIRONMENT", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE",
+		"UV_NO_BUILD", "UV_NO_BUILD_PACKAGE", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE",
+		"UV_EXCLUDE_NEWER", "UV_REQUIRE_HASHES", "UV_NO_VERIFY_HASHES", "UV_VENV_SEED", "UV_VENV_CLEAR",
+		"UV_COMPILE_BYTECODE", "UV_WORKING_DIRECTORY", "UV_WORKING_DIR", "UV_PROJECT", "UV_TORCH_BACKEND",
+	}
 }
 
 // forInstaller returns the variables that an installer runs with.
 func (e environ) forInstaller(extra ...string) []string {
+	dropped := redirects()
 	kept := e.without(func(name string) bool {
 		if strings.HasPrefix(name, "PYTHON") || name == "__PYVENV_LAUNCHER__" {
 			return true
 		}
-		for _, r := range redirects {
-			if name == r {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(dropped, name)
 	})
 	return append(kept, extra...)
 }

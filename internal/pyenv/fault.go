@@ -3,6 +3,7 @@ package pyenv
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/dspex/dspex/internal/status"
@@ -23,21 +24,26 @@ const (
 
 // signs are what pip and uv say, in lower case, looked for in this order: a network fault also
 // makes pip say that it found no version.
-var signs = [...]struct {
+func signs() []sign {
+	return []sign{
+		{diskFault, []string{"no space left", "disk quota exceeded"}},
+		{hashFault, []string{"hash mismatch", "do not match the hashes"}},
+		{cacheFault, []string{"network was disabled", "network connectivity is disabled", "was not found in the cache", "looking in links"}},
+		{networkFault, []string{
+			"error sending request", "failed to fetch", "dns error", "connection refused", "connection reset",
+			"failed to establish a new connection", "name resolution", "name or service not known", "max retries exceeded",
+			"network is unreachable", "no route to host", "timed out", "proxyerror", "cannot connect to proxy",
+			"tls", "certificate", "sslerror", "failed to download", "http status",
+		}},
+		{absentFault, []string{"(from versions: none)"}},
+		{wheelFault, []string{"no usable wheels", "no matching distribution", "is not a supported wheel", "no solution found"}},
+	}
+}
+
+// sign is what an installer says when it fails in some way.
+type sign struct {
 	kind  fault
 	texts []string
-}{
-	{diskFault, []string{"no space left", "disk quota exceeded"}},
-	{hashFault, []string{"hash mismatch", "do not match the hashes"}},
-	{cacheFault, []string{"network was disabled", "network connectivity is disabled", "was not found in the cache", "looking in links"}},
-	{networkFault, []string{
-		"error sending request", "failed to fetch", "dns error", "connection refused", "connection reset",
-		"failed to establish a new connection", "name resolution", "name or service not known", "max retries exceeded",
-		"network is unreachable", "no route to host", "timed out", "proxyerror", "cannot connect to proxy",
-		"tls", "certificate", "sslerror", "failed to download", "http status",
-	}},
-	{absentFault, []string{"(from versions: none)"}},
-	{wheelFault, []string{"no usable wheels", "no matching distribution", "is not a supported wheel", "no solution found"}},
 }
 
 // classify reads an installer's last words.
@@ -53,7 +59,7 @@ func classify(err error) fault {
 		return otherFault
 	}
 	said := strings.ToLower(strings.Join(f.Tail, "\n"))
-	for _, sign := range signs {
+	for _, sign := range signs() {
 		for _, text := range sign.texts {
 			if strings.Contains(said, text) {
 				return sign.kind
@@ -68,20 +74,19 @@ func (s *setup) failed(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	var known *status.Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*status.Error](err); ok {
 		return known
 	}
 	const format = "%s: %s; %s"
 	switch classify(err) {
 	case networkFault:
 		e := status.Wrap(status.Unavailable, op, err,
-			"could not reach the package index (%s); run `dspex setup` once with network, or point pip or uv at an index that can be reached, or use an environment of your own with Config.Python.Path", reached(err))
+			"could not reach the package index (%s); run `dspex setup` once with network, or point pip or uv at an index that can be reached, or %s", reached(err), s.alternative())
 		e.Retryable = true
 		return e
 	case absentFault:
 		e := status.Wrap(status.Unavailable, op, err,
-			"the package index cannot be reached or does not have what is needed (%s); run `dspex setup` once with network, or point pip or uv at an index that has it, or use an environment of your own with Config.Python.Path", lastOf(err))
+			"the package index cannot be reached or does not have what is needed (%s); run `dspex setup` once with network, or point pip or uv at an index that has it, or %s", lastOf(err), s.alternative())
 		e.Retryable = true
 		return e
 	case cacheFault:
@@ -89,7 +94,7 @@ func (s *setup) failed(ctx context.Context, what string, err error) error {
 			"the Python environment is not set up and the network is not to be used; run `dspex setup` once with network")
 	case wheelFault:
 		return status.Wrap(status.Unavailable, op, err, format, what, lastOf(err),
-			"there is no ready-made package for this Python and platform; name another Python with DSPEX_PYTHON, or use an environment of your own with Config.Python.Path")
+			"there is no ready-made package for this Python and platform; name another Python with DSPEX_PYTHON, or "+s.alternative())
 	case hashFault:
 		return status.Wrap(status.Unavailable, op, err, format, what, "the package index served a file that is not the locked one",
 			"look into the index that pip or uv is pointed at, and their caches")
@@ -97,8 +102,16 @@ func (s *setup) failed(ctx context.Context, what string, err error) error {
 		return status.Wrap(status.Unavailable, op, err, format, what, "no space is left",
 			"make room in "+s.root+" or name another folder with Config.Python.Dir or `dspex setup --dir DIR`")
 	default:
-		return status.Wrap(status.Unavailable, op, err, format, what, lastOf(err), "see `dspex doctor`, or use an environment of your own with Config.Python.Path")
+		return status.Wrap(status.Unavailable, op, err, format, what, lastOf(err), "see `dspex doctor`, or "+s.alternative())
 	}
+}
+
+// alternative says how to do without what cannot be installed.
+func (s *setup) alternative() string {
+	if s.lockName == Local {
+		return "use another model than the local one"
+	}
+	return "use an environment of your own with Config.Python.Path"
 }
 
 // maxQuote bounds what a message quotes of an installer's line, which may hold whole addresses.
@@ -110,10 +123,10 @@ func reached(err error) string {
 	if !errors.As(err, &f) {
 		return err.Error()
 	}
-	for i := len(f.Tail) - 1; i >= 0; i-- {
-		one := &runError{Path: f.Path, Err: f.Err, Tail: f.Tail[i : i+1]}
+	for _, line := range slices.Backward(f.Tail) {
+		one := &runError{Path: f.Path, Err: f.Err, Tail: []string{line}}
 		if classify(one) == networkFault {
-			line := strings.TrimPrefix(strings.TrimSpace(f.Tail[i]), "cause: ")
+			line = strings.TrimPrefix(strings.TrimSpace(line), "cause: ")
 			return line[:min(len(line), maxQuote)]
 		}
 	}

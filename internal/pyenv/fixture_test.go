@@ -36,8 +36,6 @@ type wholeRoot struct {
 }
 
 // whole is filled by the first test that needs it.
-//
-//nolint:gochecknoglobals // one build for the whole test binary
 var whole wholeRoot
 
 func (w *wholeRoot) get(t testing.TB) string {
@@ -51,8 +49,7 @@ func (w *wholeRoot) get(t testing.TB) string {
 
 func (w *wholeRoot) fill(t testing.TB) {
 	t.Helper()
-	// Not t.TempDir: other users look into it, and it outlives the test.
-	dir, err := os.MkdirTemp("", "dspex-pyenv-")
+	dir, err := os.MkdirTemp("", "dspex-pyenv-") //nolint:usetesting // it outlives the test, and other users look into it
 	if err != nil {
 		t.Fatal(err)
 	}

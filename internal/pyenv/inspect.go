@@ -53,7 +53,7 @@ func (r Report) OK() bool {
 	return true
 }
 
-func (r *Report) add(name string, state State, remedy, format string, args ...any) {
+func (r *Report) addf(name string, state State, remedy, format string, args ...any) {
 	r.Facts = append(r.Facts, Fact{Name: name, State: state, Detail: fmt.Sprintf(format, args...), Remedy: remedy})
 }
 
@@ -77,19 +77,19 @@ func Inspect(ctx context.Context, o Options) Report {
 		r.fail("python", err)
 		return r
 	}
-	r.add("python", OK, "", "Python %s at %s", py.Version(), py.Path)
+	r.addf("python", OK, "", "Python %s at %s", py.Version(), py.Path)
 	m, err := s.verifyEnv(py)
 	switch {
 	case err == nil:
-		r.add("environment", OK, "", "%s, %d packages", s.envDir(py), len(m.Packages))
+		r.addf("environment", OK, "", "%s, %d packages", s.envDir(py), len(m.Packages))
 		if version := m.Packages["dspy"]; version != "" {
-			r.add("dspy", OK, "", "DSPy %s, orjson %s, greenlet %s", version, m.Packages["orjson"], m.Packages["greenlet"])
+			r.addf("dspy", OK, "", "DSPy %s, orjson %s, greenlet %s", version, m.Packages["orjson"], m.Packages["greenlet"])
 		}
 	case errors.Is(err, errMissing):
-		r.add("environment", Missing, runSetup, "not built yet: %s", s.envDir(py))
+		r.addf("environment", Missing, runSetup, "not built yet: %s", s.envDir(py))
 		s.inspectTools(ctx, py, &r)
 	default:
-		r.add("environment", Broken, runSetup, "%s: %v", s.envDir(py), err)
+		r.addf("environment", Broken, runSetup, "%s: %v", s.envDir(py), err)
 		s.inspectTools(ctx, py, &r)
 	}
 	s.inspectSource(py, &r)
@@ -102,16 +102,16 @@ func Inspect(ctx context.Context, o Options) Report {
 func (s *setup) inspectSource(py *interpreter, r *Report) {
 	dir, err := s.verifySource(py)
 	if err != nil {
-		r.add("sources", Missing, runSetup, "%v", err)
+		r.addf("sources", Missing, runSetup, "%v", err)
 		return
 	}
-	r.add("sources", OK, "", "%s", dir)
+	r.addf("sources", OK, "", "%s", dir)
 }
 
 // inspectTools says what a build would use.
 func (s *setup) inspectTools(ctx context.Context, py *interpreter, r *Report) {
 	if uv := s.uvOnPath(ctx); uv != "" {
-		r.add("installer", OK, "", "uv at %s", uv)
+		r.addf("installer", OK, "", "uv at %s", uv)
 		return
 	}
 	t, err := s.findTools(ctx, py)
@@ -124,11 +124,11 @@ func (s *setup) inspectTools(ctx context.Context, py *interpreter, r *Report) {
 	case !t.Venv:
 		r.fail("installer", s.noInstaller(py, "it has no module venv and uv was not found"))
 	case t.Pip:
-		r.add("installer", OK, "", "uv, to be fetched with pip of %s", py.Path)
+		r.addf("installer", OK, "", "uv, to be fetched with pip of %s", py.Path)
 	case t.Ensurepip:
-		r.add("installer", OK, "", "uv, to be fetched with pip from ensurepip of %s", py.Path)
+		r.addf("installer", OK, "", "uv, to be fetched with pip from ensurepip of %s", py.Path)
 	case len(others) > 0:
-		r.add("installer", OK, "", "uv, to be fetched with %s", others[0])
+		r.addf("installer", OK, "", "uv, to be fetched with %s", others[0])
 	default:
 		r.fail("installer", s.noInstaller(py, "neither uv nor pip was found"))
 	}
@@ -140,8 +140,8 @@ func (s *setup) inspectOwn(ctx context.Context, r *Report) {
 		r.fail("environment", err)
 		return
 	}
-	r.add("python", OK, "", "Python %s at %s (your own environment)", own.Version(), path)
-	r.add("dspy", OK, "", "DSPy %s, orjson %s, greenlet %s", own.Packages["dspy"], own.Packages["orjson"], own.Packages["greenlet"])
+	r.addf("python", OK, "", "Python %s at %s (your own environment)", own.Version(), path)
+	r.addf("dspy", OK, "", "DSPy %s, orjson %s, greenlet %s", own.Packages["dspy"], own.Packages["orjson"], own.Packages["greenlet"])
 	s.inspectSource(&own.interpreter, r)
 	if r.OK() {
 		source, err := s.verifySource(&own.interpreter)
@@ -157,8 +157,7 @@ func (s *setup) inspectOwn(ctx context.Context, r *Report) {
 // fail adds an error as a fact. Errors of this package end in what to do, after a semicolon.
 func (r *Report) fail(name string, err error) {
 	text := err.Error()
-	var e *status.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*status.Error](err); ok {
 		text = e.Message
 	}
 	state := Broken
@@ -169,5 +168,5 @@ func (r *Report) fail(name string, err error) {
 	if i := strings.LastIndex(text, "; "); i >= 0 {
 		detail, remedy = text[:i], text[i+2:]
 	}
-	r.add(name, state, remedy, "%s", detail)
+	r.addf(name, state, remedy, "%s", detail)
 }

@@ -153,7 +153,8 @@ func (s *setup) consider(ctx context.Context, path string) (*interpreter, string
 			return nil, reasonOf(err)
 		}
 	}
-	return py, py.unsuitable()
+	reason := py.unsuitable()
+	return py, reason
 }
 
 func reasonOf(err error) string {

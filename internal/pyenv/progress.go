@@ -59,7 +59,7 @@ type Progress struct {
 	Step Step
 	// Detail says more, such as the package that is being fetched. It may be empty.
 	Detail string
-	// Packages is how many packages are installed, in StepInstall.
+	// Packages is how many packages are installed, in StepInstall; zero while not yet known.
 	Packages int
 	// Extra is the extra that is being built, as in [Options.Extra].
 	Extra string

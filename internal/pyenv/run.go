@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -44,19 +45,15 @@ type runError struct {
 
 // Error returns the failure and the last lines, one per line.
 func (e *runError) Error() string {
-	text := fmt.Sprintf("%s: %v", e.Path, e.Err)
-	for _, line := range e.Tail {
-		text += "\n  " + line
-	}
-	return text
+	return strings.Join(append([]string{fmt.Sprintf("%s: %v", e.Path, e.Err)}, e.Tail...), "\n  ")
 }
 
 func (e *runError) Unwrap() error { return e.Err }
 
 // lastLine returns the last line that says something, or "".
 func (e *runError) lastLine() string {
-	for i := len(e.Tail) - 1; i >= 0; i-- {
-		if line := strings.TrimSpace(e.Tail[i]); line != "" {
+	for _, line := range slices.Backward(e.Tail) {
+		if line = strings.TrimSpace(line); line != "" {
 			return line
 		}
 	}

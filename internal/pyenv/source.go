@@ -112,8 +112,7 @@ func (s *setup) fillSource(ctx context.Context, py *interpreter, sources map[str
 
 // lastOf returns the last line that a failed program wrote, or the failure.
 func lastOf(err error) string {
-	var f *runError
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*runError](err); ok {
 		if line := f.lastLine(); line != "" {
 			return line
 		}

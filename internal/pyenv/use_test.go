@@ -105,7 +105,11 @@ func TestReadOnlyRootServesAnotherUserOffline(t *testing.T) {
 	if err := os.Rename(env.Source, env.Source+".away"); err != nil {
 		t.Fatal(err)
 	}
-	defer os.Rename(env.Source+".away", env.Source)
+	defer func() {
+		if err := os.Rename(env.Source+".away", env.Source); err != nil {
+			t.Error(err)
+		}
+	}()
 	if os.Getuid() != 0 {
 		_, err = Ensure(t.Context(), o)
 		mustFail(t, err, status.Unavailable, "dspex setup --dir")
@@ -127,7 +131,7 @@ func findReadable(t testing.TB) string {
 // readableSelf copies the test binary to where every user may run it.
 func readableSelf(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "dspex-self-")
+	dir, err := os.MkdirTemp("", "dspex-self-") //nolint:usetesting // other users cannot enter t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}
