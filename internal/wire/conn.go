@@ -2,8 +2,6 @@ package wire
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"io"
 	"os"
 	"sync"
@@ -24,9 +22,6 @@ const (
 
 // op names this package in its errors.
 const op = "wire"
-
-// errDrained ends a connection that was drained.
-var errDrained = errors.New("the connection was drained")
 
 // Options says how a Conn behaves.
 type Options struct {
@@ -148,65 +143,6 @@ func NewConn(rw io.ReadWriteCloser, o Options) *Conn {
 	return c
 }
 
-// Handshake exchanges the HELLO frames and returns the peer's. It must succeed once before
-// anything else; further calls return the same. When ctx ends first, the connection stays as it
-// is. A peer of another version, or one that is not of the other side, loses the connection.
-func (c *Conn) Handshake(ctx context.Context) (Hello, error) {
-	if c.o.Side == Worker { // the host speaks first
-		if err := c.awaitHello(ctx); err != nil {
-			return Hello{}, err
-		}
-	}
-	if err := c.greet(); err != nil {
-		return Hello{}, err
-	}
-	if err := c.awaitHello(ctx); err != nil {
-		return Hello{}, err
-	}
-	return c.Peer(), nil
-}
-
-func (c *Conn) awaitHello(ctx context.Context) error {
-	select {
-	case <-c.hello:
-		return nil
-	default:
-	}
-	select {
-	case <-c.hello:
-		return nil
-	case <-c.done:
-		return c.Err()
-	case <-ctx.Done():
-		return status.FromContext(ctx, op, "the "+c.o.Side.peer().String()+" did not say HELLO in time")
-	}
-}
-
-// greet sends our HELLO unless it was sent.
-func (c *Conn) greet() error {
-	payload, err := json.Marshal(c.o.Hello)
-	if err != nil {
-		return status.Wrap(status.Internal, op, err, "HELLO cannot be encoded: %v", err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return c.err
-	}
-	if !c.greeted {
-		c.greeted = true
-		c.w.push(TypeHello, 0, 0, nil, payload)
-	}
-	return nil
-}
-
-// Peer returns what the peer said of itself; the zero Hello before it has.
-func (c *Conn) Peer() Hello {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.peer
-}
-
 // Ping asks the peer for a sign of life and returns how long it took.
 func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 	c.mu.Lock()
@@ -278,7 +214,8 @@ func (c *Conn) Pending() int {
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
 // Err returns why the connection was lost: a *status.Error of code WorkerLost (its cause is a
-// *ProtocolError if the peer broke the protocol), or Closed after Close or a finished drain. It is
+// *ProtocolError if the peer broke the protocol, a *RemoteError if the peer said why it ends the
+// connection), or Closed after Close or a finished drain. It is
 // nil before Done.
 func (c *Conn) Err() error {
 	c.mu.Lock()
@@ -311,126 +248,6 @@ func (c *Conn) Wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return status.FromContext(ctx, op, "handlers are still running")
 	}
-}
-
-// usable returns an error unless calls can be made. c.mu is held.
-func (c *Conn) usable() error {
-	switch {
-	case c.err != nil:
-		return c.lostError(c.err, true)
-	case c.writeErr != nil:
-		return c.lostError(c.lostWrite(c.writeErr), true)
-	case c.maxFrame == 0 || !c.greeted:
-		return status.New(status.Internal, op, "a call was made before the handshake")
-	default:
-		return nil
-	}
-}
-
-// write is the writer's goroutine.
-func (c *Conn) write() {
-	err := c.w.run()
-	if err == nil {
-		if c.finishing() {
-			c.lose(status.Wrap(status.Closed, op, errDrained, "%v", errDrained))
-		}
-		return
-	}
-	c.mu.Lock()
-	c.writeErr = err
-	c.mu.Unlock()
-	// The reader ends the connection once it has read what the peer sent before it went.
-	if rw, ok := c.rw.(interface{ SetReadDeadline(time.Time) error }); ok {
-		if rw.SetReadDeadline(time.Now().Add(lastReads)) == nil {
-			return
-		}
-	}
-	c.lose(c.lostWrite(err))
-}
-
-func (c *Conn) lostWrite(err error) *status.Error {
-	return status.Wrap(status.WorkerLost, op, err, "writing to the %v failed: %v", c.o.Side.peer(), err)
-}
-
-// lostRead says why reading ended.
-func (c *Conn) lostRead(err error) *status.Error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var fault *ProtocolError
-	switch {
-	case errors.As(err, &fault):
-		return status.Wrap(status.WorkerLost, op, fault, "%v", fault)
-	case c.draining && len(c.streams) == 0:
-		return status.Wrap(status.Closed, op, errDrained, "%v", errDrained)
-	case c.writeErr != nil:
-		return c.lostWrite(c.writeErr)
-	case errors.Is(err, io.EOF):
-		return status.Wrap(status.WorkerLost, op, err, "the %v closed the connection", c.o.Side.peer())
-	default:
-		return status.Wrap(status.WorkerLost, op, err, "reading from the %v failed: %v", c.o.Side.peer(), err)
-	}
-}
-
-// lose ends the connection for the reason err, once. It returns before everything has ended only
-// where another lose is at it.
-func (c *Conn) lose(err *status.Error) {
-	c.mu.Lock()
-	if c.err != nil {
-		c.mu.Unlock()
-		return
-	}
-	c.err = err // nothing new is taken from here on
-	c.mu.Unlock()
-	c.w.stop()
-	_ = c.rw.Close() // the connection is over for a reason that says more
-	// Only when the last write has returned is it known what was sent.
-	<-c.w.ended
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	taken := c.w.taken()
-	for _, s := range c.streams {
-		s.finish(Message{}, c.lostError(err, !s.whole || s.end > taken))
-		s.settle()
-	}
-	for id, in := range c.inbound {
-		delete(c.inbound, id)
-		in.drop()
-	}
-	c.cancel(err)
-	clear(c.pings)
-	close(c.done)
-}
-
-// lostError returns the error of one call. Each call gets its own: those above fill it in.
-func (c *Conn) lostError(err error, unsent bool) error {
-	var e *status.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	own := *e
-	if unsent {
-		own.Retryable = true
-		own.Err = errors.Join(ErrNotSent, e.Err)
-	}
-	return &own
-}
-
-// finishIfDrained ends the connection when the peer has drained it and nothing is left to do.
-// c.mu is held.
-func (c *Conn) finishIfDrained() {
-	if c.finishingLocked() {
-		c.w.finish()
-	}
-}
-
-func (c *Conn) finishingLocked() bool {
-	return c.drained && len(c.streams) == 0 && len(c.inbound) == 0
-}
-
-func (c *Conn) finishing() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.finishingLocked()
 }
 
 func tooLong(what string, length, limit int) *status.Error {

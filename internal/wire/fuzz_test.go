@@ -45,6 +45,11 @@ func FuzzDecode(f *testing.F) {
 		if len(frames) != len(slow) || len(oversized) != len(slowOver) || err.Error() != slowErr.Error() {
 			t.Fatalf("the cutting of the stream changes what it means: %v, %v", err, slowErr)
 		}
+		for i, fr := range frames {
+			if fr.Header != slow[i].Header || !bytes.Equal(fr.payload, slow[i].payload) {
+				t.Fatalf("the cutting of the stream changes frame %d: %v, %v", i, fr, slow[i])
+			}
+		}
 		var fault *ProtocolError
 		if !errors.Is(err, io.EOF) && !errors.As(err, &fault) {
 			t.Fatalf("the stream ended with %v", err)

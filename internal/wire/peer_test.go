@@ -137,6 +137,16 @@ func TestAWrongHelloEndsTheHandshake(t *testing.T) {
 	}
 }
 
+func TestAPeerMaySayWhyItGivesTheConnectionUp(t *testing.T) {
+	c, p := against(t, Options{})
+	p.send(TypeError, 0, 0, []byte(`{"code":"unsupported","message":"the host speaks protocol 1, this worker 2"}`))
+	_, err := c.Handshake(patiently(t))
+	var remote *RemoteError
+	if status.CodeOf(err) != status.WorkerLost || !errors.As(err, &remote) || !strings.Contains(err.Error(), "this worker 2") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestAPeerThatClosesIsATypedErrorAtEveryByte(t *testing.T) {
 	whole := frameBytes(TypeResult, 0, 1, `{"a":1}`)
 	for n := range len(whole) {
