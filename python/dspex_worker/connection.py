@@ -121,6 +121,7 @@ class Connection:
         sock.setblocking(False)
         self.lost: Exception | None = None  # why the connection cannot be used any more
         self.drained = False  # the host wants no more, and nothing is left to do
+        self._gone = False  # nobody is at the other end
         self._sock = sock
         self._hub = hub
         self._server = server
@@ -217,9 +218,9 @@ class Connection:
         """Write as much as the socket takes; watch for room if some is left."""
         if self._sending:
             self._pump()
-        if self._output_size and self.lost is None:
+        if self._output_size and not self._gone:
             self._write()
-        want = self._output_size > 0 and self.lost is None
+        want = self._output_size > 0 and not self._gone
         if want != self._wants_write:
             self._wants_write = want
             self._hub.want_write(self._sock.fileno(), want)
@@ -327,6 +328,8 @@ class Connection:
         if self.lost is not None:
             return
         self.lost = error
+        # Whoever broke the protocol may still read why this ends.
+        self._gone = isinstance(error, (EOFError, OSError))
         for pending in self._pending.values():
             if pending.incoming is not None:
                 pending.incoming.close()

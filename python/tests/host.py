@@ -87,6 +87,7 @@ class Host:
         self.canceled: list[int] = []
         self.pongs: list[bytes] = []
         self.closed = False
+        self.grants = True  # whether chunks are paid for with new credit
         self._decoder = wire.Decoder()
         self._next = 1
         self._sizes: dict[int, int] = {}
@@ -150,7 +151,8 @@ class Host:
             self.results[stream] = RemoteError(orjson.loads(frame.payload))
         elif frame.type == wire.CHUNK:
             self.attachments[stream] += frame.payload
-            self.send(wire.encode_credit(stream, len(frame.payload)))
+            if self.grants:
+                self.send(wire.encode_credit(stream, len(frame.payload)))
             if len(self.attachments[stream]) == self._sizes[stream]:
                 self.results[stream] = self._bodies[stream]
         elif frame.type == wire.CALL:

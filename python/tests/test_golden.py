@@ -165,12 +165,15 @@ FACT_VALUE = {"name": "x", "weight": 1.5, "kind": "good", "note": None}
 WHEN = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.timezone.utc)
 
 
+Entry = tuple[str, str, dict[str, Any], Any, dict[str, Any]]
+
+
 class Case:
     """One signature, as a specification and as written by hand."""
 
     def __init__(
         self,
-        fields: list[tuple[str, str, dict[str, Any], Any, dict[str, Any]]],
+        fields: list[Entry],
         inputs: dict[str, Any],
         typed: dict[str, Any] | None = None,
         module: str = "predict",
@@ -194,8 +197,8 @@ class Case:
         self.typed = inputs if typed is None else typed
 
 
-Q = ("question", "input", S, str, {})
-A = ("answer", "output", S, str, {})
+Q: Entry = ("question", "input", S, str, {})
+A: Entry = ("answer", "output", S, str, {})
 OPTIONAL_INT = {"anyOf": [INT, {"type": "null"}]}
 CASES = {
     "text with descriptions and instructions": Case(

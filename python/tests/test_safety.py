@@ -209,7 +209,8 @@ ANSWERS = STRINGS + [chat(answer=s) for s in STRINGS] + [
 ] + ["<answer>%s</answer>" % s for s in STRINGS]
 count = 0
 with thread_worker() as host:
-    program = spec(field("question", "input"), field("free", "input", {}), field("answer", "output"))
+    program = spec(field("question", "input"), field("free", "input", {}),
+                   field("answer", "output"))
     typed = spec(field("question", "input"), field("free", "input", {}),
                  field("answer", "output", {"type": "array", "items": {"type": "string"}}))
     hashes = [host.put(program), host.put(typed)]
