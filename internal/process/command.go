@@ -51,6 +51,11 @@ const (
 	firstFD    = 4
 )
 
+// countVariable tells bootstrap.py how many descriptors are meant for it. It closes all
+// others: a descriptor of the host that is not closed on exec, perhaps a listening socket,
+// must not live on in a worker.
+const countVariable = "DSPEX_DESCRIPTORS"
+
 // Module returns the command that runs a Python module as "python -m module args…" would,
 // with the lifeline armed before anything is imported.
 func (py Python) Module(module string, args ...string) (Command, error) {

@@ -5,10 +5,12 @@ package process
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/dspex/dspex/internal/status"
@@ -75,7 +77,8 @@ func launch(ctx context.Context, c Command, o launchOptions) (*Process, error) {
 	started := make(chan error, 1)
 	go func() {
 		defer stayOnThread()()
-		attr := &syscall.ProcAttr{Dir: c.Dir, Env: Environ(os.Environ(), c.Env...), Files: files}
+		env := Environ(os.Environ(), append(slices.Clip(c.Env), fmt.Sprintf("%s=%d", countVariable, len(files)))...)
+		attr := &syscall.ProcAttr{Dir: c.Dir, Env: env, Files: files}
 		handle, pid, err := start(path, append([]string{path}, c.Args...), attr)
 		if err != nil {
 			started <- err

@@ -26,6 +26,9 @@ const (
 	// sendBound is how long a fork server that does not read may hold up its callers; hundreds
 	// of messages are queued before it does.
 	sendBound = time.Second
+	// exitUnarmed is the exit status of a fork server that cannot arm its lifeline; see
+	// bootstrap.py.
+	exitUnarmed = 76
 	// boardSize is the size of the shared page; see Board in forkserver.py.
 	boardSize = 4096
 )
@@ -149,6 +152,9 @@ func (f *forker) ready(ctx context.Context) error {
 		timer := time.AfterFunc(time.Second, f.proc.Kill)
 		defer timer.Stop()
 		<-f.proc.Done()
+		if f.proc.Exit().Code == exitUnarmed {
+			return &refusedError{lastLine(f.proc.Tail())}
+		}
 		return f.proc.Failure("start", "fork server")
 	}
 	var message readyMessage

@@ -34,7 +34,11 @@ type Server struct {
 	proof   LifelineStatus
 	workers map[*Process]struct{}
 	closed  bool
+	forker  *forker
 }
+
+// forker does not exist on Windows.
+type forker struct{ proc *Process }
 
 func newServer(o ServerOptions) *Server { return &Server{opt: o, workers: map[*Process]struct{}{}} }
 

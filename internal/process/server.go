@@ -143,6 +143,17 @@ func (s *Server) Lifeline() LifelineStatus {
 	return s.proof
 }
 
+// ForkServer returns the fork server that runs now, nil while there is none. It is for
+// reports and tests: the server restarts it when it ends.
+func (s *Server) ForkServer() *Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.forker == nil {
+		return nil
+	}
+	return s.forker.proc
+}
+
 // Worker makes a worker and returns once its process exists; it may not have answered yet.
 // It may be called concurrently. When the fork server has died, Worker waits for the one
 // that is being started in its place.

@@ -23,8 +23,11 @@ from dspex_worker import lifeline  # noqa: E402
 LIFELINE = 3
 """Descriptor on which every executed process finds its lifeline."""
 
+COUNT = "DSPEX_DESCRIPTORS"
+"""Environment variable that tells how many descriptors are meant for this process."""
+
 EXIT_UNARMED = 76
-"""Exit status of ``prove`` when the lifeline cannot be armed."""
+"""Exit status of ``prove`` and ``forkserver`` when the lifeline cannot be armed."""
 
 
 def boot() -> int:
@@ -35,7 +38,7 @@ def boot() -> int:
         lifeline.enter(LIFELINE)
     except OSError as error:
         reason = str(error)
-    os.set_inheritable(LIFELINE, False)
+    _keep(int(os.environ.pop(COUNT)))
     if kind == "prove":
         return _prove(reason)
 
@@ -55,13 +58,26 @@ def boot() -> int:
     else:
         from dspex_worker import offspring
 
-        offspring.protect(LIFELINE)
+        offspring.Offspring().protect(LIFELINE)
     if kind == "worker":
         return _worker(config)
     if kind == "module":
         return _module(config)
     sys.stderr.write(f"unknown kind {kind!r}\n")
     return 2
+
+
+def _keep(count: int) -> None:
+    """Close what the host left open by mistake; keep the first ``count`` from our children."""
+    # Not os.closerange: where the limit is a million, old C libraries try each number.
+    for name in os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"):
+        if int(name) >= count:
+            try:
+                os.close(int(name))
+            except OSError:  # the one that was used for listing
+                continue
+    for fd in range(LIFELINE, count):
+        os.set_inheritable(fd, False)
 
 
 def _worker(config: "dict[str, object]") -> int:
@@ -72,6 +88,7 @@ def _worker(config: "dict[str, object]") -> int:
     given = cast("dict[str, Any]", config)
     warm: entry.Warm = entry.load(given["warm"])
     main: entry.Main = entry.load(given["main"])
+    entry.prepare()
     warm(given["preload"])
     entry.run(main, given["socket"], given["stacks"], given["worker"], given["options"])
 

@@ -39,6 +39,12 @@ def load(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+def prepare() -> None:
+    """Do what a worker needs and a fork inherits."""
+    stdio.line_buffer()
+    faulthandler.enable(file=2, all_threads=True)
+
+
 def run(
     main: Main, sock: int, stacks: int | None, worker: str, options: dict[str, Any]
 ) -> NoReturn:
@@ -70,8 +76,6 @@ def _settle(stacks: int | None, worker: str) -> None:
     _write("/proc/self/oom_score_adj", str(OOM_SCORE))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    stdio.line_buffer()
-    faulthandler.enable(file=2, all_threads=True)
     if stacks is not None:
         faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
     _reseed()
@@ -96,5 +100,9 @@ def _status(stop: SystemExit) -> int:
 
 
 def _write(path: str, text: str) -> None:
-    with contextlib.suppress(OSError), open(path, "w", encoding="ascii", errors="replace") as file:
-        file.write(text)
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)

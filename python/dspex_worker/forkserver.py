@@ -55,13 +55,25 @@ class Board:
     """
 
     def __init__(self, fd: int) -> None:
-        """Map the page behind ``fd`` and close it."""
-        self._page = mmap.mmap(fd, mmap.PAGESIZE)
+        """Map the page behind ``fd`` and close it.
+
+        Raises:
+            OSError: It cannot be mapped.
+        """
+        # Not mmap.mmap, which keeps a duplicate of the descriptor that workers would inherit.
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mmap.restype = ctypes.c_void_p
+        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+        address = libc.mmap(
+            None, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd, 0
+        )
+        if address is None or address == ctypes.c_void_p(-1).value:
+            raise OSError(ctypes.get_errno(), "mmap")
         os.close(fd)
-        self._pid = ctypes.c_int32.from_buffer(self._page, 0)
-        self._request = ctypes.c_int64.from_buffer(self._page, 8)
-        self.address = ctypes.addressof(self._pid)
+        self.address: int = address
         """Where the kernel is to store the pid."""
+        self._pid = ctypes.c_int32.from_address(address)
+        self._request = ctypes.c_int64.from_address(address + 8)
 
     def announce(self, request: int) -> None:
         """Note which request the next fork is for."""
@@ -131,6 +143,7 @@ class Server:
         self, control: socket.socket, forker: Forker, board: Board, main: entry.Main, own: list[int]
     ) -> None:
         """Take over ``control``; ``own`` are further descriptors that no worker may have."""
+        self._offspring = offspring.Offspring()
         self._control = control
         self._forker = forker
         self._board = board
@@ -192,7 +205,7 @@ class Server:
             for fd in (*self._own, *self._lifelines.values()):
                 os.close(fd)
             os.environ.update(message["env"])
-            offspring.protect(line)
+            self._offspring.protect(line)
         except BaseException as error:
             os.write(2, f"cannot become a worker: {error!r}\n".encode())
             os._exit(1)
@@ -210,7 +223,7 @@ def run(config: dict[str, Any]) -> int:
         The exit status.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stdio.line_buffer()
+    entry.prepare()
     control = socket.socket(fileno=config["control"])
     control.setblocking(True)
     began = time.perf_counter()

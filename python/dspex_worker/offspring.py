@@ -18,31 +18,54 @@ from typing import Any
 from dspex_worker import lifeline
 
 
-def protect(fd: int) -> None:
-    """Give every process that leaves this one's group a lifeline of its own, from now on.
+class Offspring:
+    """Gives every process that leaves this one's group a lifeline of its own.
 
     Covers ``subprocess`` (and what is built on it: ``os.popen``, ``asyncio``), and ``os.fork``,
     ``os.forkpty`` and ``multiprocessing`` with ``os.setsid``, ``os.setpgid`` or ``os.setpgrp``
-    in the child.
-
-    Args:
-        fd: This worker's own lifeline, which must stay open.
+    in the child. Hooks into these functions at once, and acts from :meth:`protect` on, so that
+    a fork server can do the slow part for its workers.
     """
-    _protect_popen(fd)
-    _protect_fork(fd)
 
+    def __init__(self) -> None:
+        self._line = -1
+        self._worker = self._group = 0
+        self._hook_popen()
+        for name in ("setsid", "setpgid", "setpgrp"):
+            self._hook(name)
+        os.register_at_fork(after_in_child=self._follow)  # os.forkpty leaves the group by itself
 
-def _protect_popen(fd: int) -> None:
-    original = subprocess.Popen.__init__
-    signature = inspect.signature(original)
+    def protect(self, line: int) -> None:
+        """Act from now on.
 
-    @functools.wraps(original)
-    def init(self: subprocess.Popen[Any], *args: Any, **kwargs: Any) -> None:
-        call = signature.bind(self, *args, **kwargs)
+        Args:
+            line: Descriptor of this process's own lifeline, which must stay open.
+        """
+        self._worker, self._group = os.getpid(), os.getpgrp()
+        self._line = line
+
+    def _hook_popen(self) -> None:
+        original = subprocess.Popen.__init__
+        signature = inspect.signature(original)
+
+        @functools.wraps(original)
+        def init(popen: subprocess.Popen[Any], *args: Any, **kwargs: Any) -> None:
+            call = signature.bind(popen, *args, **kwargs)
+            if self._line >= 0 and (self._has_left() or _may_leave(call.arguments)):
+                self._start(popen, original, call)
+            else:
+                original(popen, *args, **kwargs)
+
+        subprocess.Popen.__init__ = init  # type: ignore[method-assign, assignment]
+
+    def _start(
+        self,
+        popen: subprocess.Popen[Any],
+        original: Callable[..., None],
+        call: inspect.BoundArguments,
+    ) -> None:
         given = call.arguments
-        if not _may_leave(given):
-            return original(self, *args, **kwargs)
-        line = lifeline.reopen(fd)
+        line = lifeline.reopen(self._line)
         try:
             # Only code that runs in the child before exec can close the gap between leaving
             # the group and being armed.
@@ -56,9 +79,30 @@ def _protect_popen(fd: int) -> None:
             os.close(line)
             raise
         # Held here as well, for a child that closes what it inherited.
-        weakref.finalize(self, os.close, line)
+        weakref.finalize(popen, os.close, line)
 
-    subprocess.Popen.__init__ = init  # type: ignore[method-assign]
+    def _hook(self, name: str) -> None:
+        original: Callable[..., Any] = getattr(os, name)
+
+        @functools.wraps(original)
+        def call(*args: Any) -> Any:
+            result = original(*args)
+            self._follow()
+            return result
+
+        setattr(os, name, call)
+
+    def _has_left(self) -> bool:
+        """Tell whether this is a descendant of the worker in a group of its own."""
+        return os.getpid() != self._worker and os.getpgrp() != self._group
+
+    def _follow(self) -> None:
+        """Arm a lifeline for the group that this process is in, if it left the worker's."""
+        if self._line >= 0 and self._has_left():
+            line = lifeline.reopen(self._line)
+            os.set_inheritable(line, True)  # the group may live on in another program
+            lifeline.arm(line)
+            lifeline.exit_if_hung_up(line)
 
 
 def _may_leave(given: dict[str, Any]) -> bool:
@@ -80,28 +124,3 @@ def _join(line: int, preexec: Callable[[], Any] | None) -> None:
         if os.getpgrp() != group:
             lifeline.arm(line)
             lifeline.exit_if_hung_up(line)
-
-
-def _protect_fork(fd: int) -> None:
-    worker, group = os.getpid(), os.getpgrp()
-
-    def follow() -> None:
-        """Arm a lifeline for the group that this process is in, if it is not the worker's."""
-        if os.getpid() != worker and os.getpgrp() != group:
-            line = lifeline.reopen(fd)
-            lifeline.arm(line)
-            lifeline.exit_if_hung_up(line)
-
-    for name in ("setsid", "setpgid", "setpgrp"):
-        setattr(os, name, _followed(getattr(os, name), follow))
-    os.register_at_fork(after_in_child=follow)  # os.forkpty leaves the group by itself
-
-
-def _followed(original: Callable[..., Any], follow: Callable[[], None]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def call(*args: Any) -> Any:
-        result = original(*args)
-        follow()
-        return result
-
-    return call

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -38,8 +39,25 @@ def preload_that_exits(modules: list[str]) -> None:
 
 
 def preload_that_hangs(modules: list[str]) -> None:
-    print("hanging", flush=True)
+    print("hanging", os.getpid(), flush=True)
     time.sleep(3600)
+
+
+def preload_with_gap(modules: list[str]) -> None:
+    """Make every worker wait, between leaving the group and arming, for its host's death."""
+    from dspex_worker import lifeline
+
+    server, arm = os.getpid(), lifeline.arm
+
+    def wait(fd: int) -> None:
+        if os.getpid() != server:
+            os.write(2, b"in the gap\n")
+            poll = select.poll()
+            poll.register(fd, select.POLLHUP)
+            poll.poll()
+        arm(fd)
+
+    lifeline.arm = wait
 
 
 def preload_once(modules: list[str]) -> None:

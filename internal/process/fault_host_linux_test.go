@@ -1,0 +1,165 @@
+package process_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// full tells whether the full form of the fault tests is asked for.
+func full() bool { return os.Getenv("DSPEX_FAULTS") == "full" }
+
+// noise is how much longer than the stated threshold the short form may take, because the
+// machine does other things meanwhile.
+func noise() time.Duration {
+	if full() {
+		return 1
+	}
+	return 10
+}
+
+const (
+	goneSmall = 5 * time.Millisecond
+	goneLarge = 100 * time.Millisecond
+	// large is the memory from which on a process counts as large.
+	large = 50 << 20
+)
+
+type hostVariant struct {
+	name string
+	plan hostPlan
+	// prepare is run on the observed tree before the host is killed.
+	prepare func(t testing.TB, o *observer)
+	// delay is a random time between the report and the kill, to hit what cannot be awaited.
+	delay time.Duration
+	// share is how many of 1,000 rounds this variant gets.
+	share int
+}
+
+func hostVariants() []hostVariant {
+	sleep := []string{"sleep", "3600"}
+	spin := &hostOp{"run", map[string]any{"code": "print('spinning', flush=True); sum(range(10**15))"}}
+	stop := func(t testing.TB, o *observer) {
+		for i := range o.fds {
+			if i > 0 { // the fork server is stopped as well, the host is not
+				if err := unix.PidfdSendSignal(int(o.fds[i].Fd), unix.SIGSTOP, nil, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	return []hostVariant{
+		{name: "idle", plan: hostPlan{Workers: 2}, share: 150},
+		{name: "idle, spawned", plan: hostPlan{Workers: 2, Spawn: true}, share: 50},
+		{name: "holding the GIL in C", plan: hostPlan{Workers: 2, Last: spin}, share: 150},
+		{name: "stopped", plan: hostPlan{Workers: 2}, prepare: stop, share: 100},
+		{name: "with grandchildren", plan: hostPlan{Workers: 1, Ops: []hostOp{
+			{"spawn", map[string]any{"argv": sleep}},
+			{"spawn", map[string]any{"argv": sleep, "new_session": true}},
+			{"fork_setsid", nil},
+			{"forkpty", nil},
+		}}, share: 150},
+		{name: "with stopped grandchildren, spawned", plan: hostPlan{Workers: 1, Spawn: true, Ops: []hostOp{
+			{"spawn", map[string]any{"argv": sleep}},
+			{"spawn", map[string]any{"argv": sleep, "new_session": true}},
+		}}, prepare: stop, share: 50},
+		{name: "large", plan: hostPlan{Workers: 1, Ops: []hostOp{
+			{"grow", map[string]any{"megabytes": 100}},
+		}}, share: 50},
+		{name: "between fork and arming", plan: hostPlan{Workers: 1, Gap: true, Warm: "workers:preload_with_gap"}, share: 100},
+		{name: "while workers are made", plan: hostPlan{Storm: true}, delay: 10 * time.Millisecond, share: 100},
+		{name: "while the fork server imports", plan: hostPlan{Import: true, Warm: "workers:preload_that_hangs"}, share: 100},
+	}
+}
+
+func TestFault_C5_HostKilledLeavesNothing(t *testing.T) {
+	for _, v := range hostVariants() {
+		t.Run(v.name, func(t *testing.T) {
+			rounds := 1
+			if full() {
+				rounds = v.share
+			}
+			var took []time.Duration
+			for range rounds {
+				took = append(took, v.round(t))
+			}
+			slices.Sort(took)
+			t.Logf("%d rounds: p50 %v, max %v", rounds, took[rounds/2], took[rounds-1])
+		})
+	}
+}
+
+func (v hostVariant) round(t *testing.T) time.Duration {
+	t.Helper()
+	marker := fmt.Sprintf("DSPEX_TEST_MARKER=%d-%d", os.Getpid(), rand.Uint64()) //nolint:gosec // a name
+	plan := v.plan
+	plan.Python = python(t, marker)
+	if plan.Warm == "" {
+		plan.Warm = "workers:preload"
+	}
+	text, err := json.Marshal(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), hostVariable+"="+string(text))
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close() //nolint:errcheck // the host is dead by then
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var report hostReport
+	if err := json.NewDecoder(bufio.NewReader(stdout)).Decode(&report); err != nil || report.Error != "" {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		t.Fatalf("the host reports %q, %v", report.Error, err)
+	}
+
+	o := &observer{}
+	hostFD := o.hold(t, cmd.Process.Pid)
+	limit := goneSmall
+	for _, pid := range report.Pids {
+		o.hold(t, pid)
+		if resident(pid) > large {
+			limit = goneLarge
+		}
+	}
+	if v.prepare != nil {
+		v.prepare(t, o)
+	}
+	if v.delay > 0 {
+		<-time.After(rand.N(v.delay)) //nolint:gosec // any moment is meant
+	}
+	began := time.Now()
+	if err := unix.PidfdSendSignal(hostFD, unix.SIGKILL, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	took := o.gone(t, began)
+	_ = cmd.Wait()
+	if took > limit*noise() {
+		t.Errorf("the tree %v was gone after %v, the limit is %v", report.Pids, took, limit*noise())
+	}
+	// Processes that were not known to us, such as a worker between fork and reply.
+	for left := marked(t, marker); len(left) > 0; left = marked(t, marker) {
+		if time.Since(began) > limit*10 {
+			t.Fatalf("%v live on", left)
+		}
+	}
+	return took
+}
