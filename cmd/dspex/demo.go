@@ -1,0 +1,345 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/pyenv"
+	"github.com/dspex/dspex/internal/status"
+	"github.com/dspex/dspex/lm"
+	"github.com/spf13/cobra"
+)
+
+// The demo's three programs: Go types in, Go types out.
+type (
+	note struct {
+		Text string `json:"text"`
+	}
+	person struct {
+		Name       string `json:"name"`
+		Age        int    `json:"age"`
+		Profession string `json:"profession"`
+	}
+
+	question struct {
+		Question string `json:"question"`
+	}
+	answer struct {
+		Answer string `json:"answer" dspy:"one or two words"`
+	}
+
+	review struct {
+		Review string `json:"review"`
+	}
+	verdict struct {
+		Sentiment string `json:"sentiment" enum:"positive,negative"`
+	}
+)
+
+var (
+	extract  = dspex.Predict[note, person]("Extract the person that the text is about.")
+	think    = dspex.ChainOfThought[question, answer]("Answer the question.")
+	classify = dspex.Predict[review, verdict]("Is the review positive or negative?")
+)
+
+// demoReviews are told apart by a very small model, too.
+var demoReviews = []review{
+	{"Wonderful, I love it."}, {"Terrible, it broke at once."},
+	{"Great sound, great price."}, {"A waste of money."},
+	{"The best purchase this year."}, {"It never worked."},
+	{"My children are happy with it."}, {"Awful service, never again."},
+}
+
+// demoWorkers leaves one to lose.
+const demoWorkers = 2
+
+// demoJSON is what `dspex demo --json` prints.
+type demoJSON struct {
+	Extraction     demoStep[person]    `json:"extraction"`
+	ChainOfThought demoStep[answer]    `json:"chain_of_thought"`
+	Classification []demoStep[verdict] `json:"classification"`
+	Killed         *killJSON           `json:"killed,omitempty"`
+	Figures        demoFigures         `json:"figures"`
+}
+
+type demoStep[Out any] struct {
+	Input     string          `json:"input"`
+	Output    Out             `json:"output"`
+	Reasoning string          `json:"reasoning,omitempty"`
+	Worker    dspex.WorkerRef `json:"worker"`
+	TookMS    float64         `json:"took_ms"`
+}
+
+// killJSON says what happened to the worker that the demo killed.
+type killJSON struct {
+	Worker     dspex.WorkerRef `json:"worker"`
+	NoticedMS  float64         `json:"noticed_ms"`
+	RestoredMS float64         `json:"restored_ms"`
+}
+
+type demoFigures struct {
+	Backend           string   `json:"backend"`
+	Mode              string   `json:"mode,omitempty"`
+	ReadyMS           float64  `json:"ready_ms"`
+	FirstPredictionMS float64  `json:"first_prediction_ms"`
+	TotalMS           float64  `json:"total_ms"`
+	Predictions       int      `json:"predictions"`
+	Failed            int      `json:"failed"`
+	LMCalls           int      `json:"lm_calls"`
+	LMTimeMS          float64  `json:"lm_time_ms"`
+	Usage             lm.Usage `json:"usage"`
+	WorkersStarted    uint64   `json:"workers_started"`
+	WorkersLost       uint64   `json:"workers_lost"`
+}
+
+func (a *app) demoCommand() *cobra.Command {
+	var flags modelFlags
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Show what dspex does, in under a minute and without a key",
+		Long: "demo declares three programs with Go types and runs them on real DSPy in Python workers:\n" +
+			"an extraction into a struct, a chain of thought and a classification over a batch, in the\n" +
+			"middle of which it kills a worker. The first run sets up Python and needs the network.",
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			settings, _, err := a.load(flagValue{"demo", "min", fmt.Sprint(demoWorkers)},
+				flagValue{"demo", "max", fmt.Sprint(demoWorkers)}, flagValue{"demo", "lazy", "false"})
+			if err != nil {
+				return err
+			}
+			display := pyenv.NewDisplay(a.std.err)
+			defer display.Close()
+			o := opening{settings: settings, progress: display.Show, logger: a.logger()}
+			model, err := flags.model(a, o)
+			if err != nil {
+				return err
+			}
+			return a.demo(cmd.Context(), o, model, flags.lm)
+		},
+	}
+	flags.add(cmd)
+	return cmd
+}
+
+func (a *app) demo(ctx context.Context, o opening, model opener, modelName string) (err error) {
+	start := time.Now()
+	p := newPage(a.std.out, a.json)
+	p.heading("dspex demo: DSPy programs declared in Go, run by real DSPy in Python")
+	s, err := a.open(ctx, o, model)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close(withoutCancel(ctx))) }()
+
+	d := &demoRun{page: p, rt: s.rt, start: start}
+	stats := s.rt.Stats()
+	d.out.Figures.Backend, d.out.Figures.Mode = stats.Backend, stats.Mode
+	d.out.Figures.ReadyMS = ms(time.Since(start))
+	p.line("%d workers (%s) and the model %q are ready after %s.", len(stats.Workers), stats.Mode, modelName, took(time.Since(start)))
+	for _, chapter := range []func(context.Context) error{d.extraction, d.thought, d.batch} {
+		if err := chapter(ctx); err != nil {
+			return err
+		}
+	}
+	d.figures()
+	if a.json {
+		if err := a.printJSON(d.out); err != nil {
+			return err
+		}
+	}
+	if n := d.out.Figures.Failed; n > 0 {
+		return reported{fmt.Errorf("%d predictions failed", n)}
+	}
+	return nil
+}
+
+// demoRun is one telling of the story.
+type demoRun struct {
+	page  *page
+	rt    *dspex.Runtime
+	start time.Time
+	out   demoJSON
+}
+
+func (d *demoRun) extraction(ctx context.Context) error {
+	in := note{"Maria Lopez is a nurse. She is 34 years old."}
+	d.page.chapter("1. An extraction into a Go struct")
+	d.page.line("in   %s", in.Text)
+	step, err := demoCall(ctx, d, extract, in, in.Text)
+	if err != nil {
+		return err
+	}
+	d.out.Figures.FirstPredictionMS = ms(time.Since(d.start))
+	d.out.Extraction = step
+	d.page.line("out  person{Name: %q, Age: %d, Profession: %q}", step.Output.Name, step.Output.Age, step.Output.Profession)
+	d.page.note("%s on worker %s", took(millis(step.TookMS)), step.Worker.ID)
+	return nil
+}
+
+func (d *demoRun) thought(ctx context.Context) error {
+	in := question{"What is the capital of France?"}
+	d.page.chapter("2. A chain of thought")
+	d.page.line("in   %s", in.Question)
+	step, err := demoCall(ctx, d, think, in, in.Question)
+	if err != nil {
+		return err
+	}
+	d.out.ChainOfThought = step
+	d.page.line("why  %s", step.Reasoning)
+	d.page.line("out  answer{Answer: %q}", step.Output.Answer)
+	d.page.note("%s on worker %s", took(millis(step.TookMS)), step.Worker.ID)
+	return nil
+}
+
+// batch classifies the reviews, half before a worker is killed and half after.
+func (d *demoRun) batch(ctx context.Context) error {
+	d.page.chapter("3. A classification over a batch, with a worker killed in the middle")
+	half := len(demoReviews) / 2
+	if err := d.classify(ctx, demoReviews[:half]); err != nil {
+		return err
+	}
+	killed, err := d.kill(ctx)
+	if err != nil {
+		return err
+	}
+	d.out.Killed = killed
+	restored := make(chan error, 1)
+	if killed == nil {
+		restored <- nil
+	} else {
+		go func() {
+			since, err := d.until(ctx, func(s dspex.Stats) bool { return usable(s) >= demoWorkers })
+			killed.RestoredMS = ms(since)
+			restored <- err
+		}()
+	}
+	// The calls go on while the worker is being replaced.
+	err = d.classify(ctx, demoReviews[half:])
+	return errors.Join(err, <-restored)
+}
+
+func (d *demoRun) classify(ctx context.Context, reviews []review) error {
+	for r := range classify.Batch(ctx, d.rt, reviews, dspex.Concurrency(4)) {
+		text := reviews[r.Index].Review
+		if r.Err != nil {
+			d.out.Figures.Failed++
+			d.page.line("%-9s %s", "failed", text)
+			d.page.note("%v", r.Err)
+			continue
+		}
+		d.out.Classification = append(d.out.Classification, demoStep[verdict]{
+			Input: text, Output: r.Prediction.Output,
+			Worker: r.Prediction.Worker, TookMS: ms(r.Prediction.Timing.Total),
+		})
+		count(d, r.Prediction.Calls, r.Prediction.Usage)
+		d.page.line("%-9s %s", r.Prediction.Output.Sentiment, text)
+	}
+	return ctx.Err()
+}
+
+// kill ends an idle worker from outside, as an operator or the kernel would. It returns nil
+// where workers are no processes.
+func (d *demoRun) kill(ctx context.Context) (*killJSON, error) {
+	if err := d.rt.Idle(ctx); err != nil {
+		return nil, err
+	}
+	before := d.rt.Stats()
+	i := slices.IndexFunc(before.Workers, func(w dspex.WorkerStats) bool { return w.PID != 0 && w.Calls == 0 && w.State == "ready" })
+	if i < 0 {
+		return nil, nil
+	}
+	victim := before.Workers[i].Worker
+	// The worker is a child of this process that has not been waited for: the id is its own.
+	if err := killProcess(victim.PID); err != nil {
+		return nil, status.Wrap(status.Internal, "demo", err, "worker %s (process %d) could not be killed: %v", victim.ID, victim.PID, err)
+	}
+	noticed, err := d.until(ctx, func(s dspex.Stats) bool { return s.Lost > before.Lost })
+	if err != nil {
+		return nil, err
+	}
+	d.page.line("%-9s worker %s, process %d; noticed after %s", "kill -9", victim.ID, victim.PID, took(noticed))
+	return &killJSON{Worker: victim, NoticedMS: ms(noticed)}, nil
+}
+
+func killProcess(pid int) error {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	defer p.Release() //nolint:errcheck // Nothing is left to be done about it.
+	return p.Kill()
+}
+
+// until waits until a snapshot satisfies done and returns how long that took.
+func (d *demoRun) until(ctx context.Context, done func(dspex.Stats) bool) (time.Duration, error) {
+	const (
+		interval = time.Millisecond // fine enough for the figure that is shown
+		patience = 30 * time.Second // more than a start may take when it must go right
+	)
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for !done(d.rt.Stats()) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return 0, status.FromContext(ctx, "demo", "the pool did not recover from the killed worker")
+		}
+	}
+	return time.Since(start), nil
+}
+
+func (d *demoRun) figures() {
+	f := &d.out.Figures
+	stats := d.rt.Stats()
+	f.WorkersStarted, f.WorkersLost = stats.Started, stats.Lost
+	f.TotalMS = ms(time.Since(d.start))
+	d.page.chapter("What happened")
+	d.page.line("%d predictions, %d failed, in %s; the first after %s", f.Predictions, f.Failed,
+		took(millis(f.TotalMS)), took(millis(f.FirstPredictionMS)))
+	d.page.line("%d language model calls, %d tokens in, %d out", f.LMCalls, f.Usage.InputTokens, f.Usage.OutputTokens)
+	d.page.line("%d workers started, %d lost", f.WorkersStarted, f.WorkersLost)
+	if k := d.out.Killed; k != nil && f.Failed == 0 {
+		d.page.line("the killed worker was replaced %s later, and no request failed", took(millis(k.RestoredMS)))
+	}
+}
+
+// demoCall runs one program once.
+func demoCall[In, Out any](ctx context.Context, d *demoRun, program *dspex.Program[In, Out], in In, text string) (demoStep[Out], error) {
+	pred, err := program.Run(ctx, d.rt, in)
+	if err != nil {
+		return demoStep[Out]{}, err
+	}
+	count(d, pred.Calls, pred.Usage)
+	return demoStep[Out]{
+		Input: text, Output: pred.Output, Reasoning: pred.Reasoning,
+		Worker: pred.Worker, TookMS: ms(pred.Timing.Total),
+	}, nil
+}
+
+func count(d *demoRun, calls []lm.Call, usage lm.Usage) {
+	d.out.Figures.Predictions++
+	d.out.Figures.LMCalls += len(calls)
+	d.out.Figures.Usage = d.out.Figures.Usage.Add(usage)
+	for _, c := range calls {
+		d.out.Figures.LMTimeMS += ms(c.Duration)
+	}
+}
+
+// usable counts the workers that take calls.
+func usable(s dspex.Stats) int {
+	n := 0
+	for _, w := range s.Workers {
+		if w.State == "ready" || w.State == "busy" {
+			n++
+		}
+	}
+	return n
+}
