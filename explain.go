@@ -1,0 +1,51 @@
+package dspex
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+
+	"github.com/dspex/dspex/internal/nearest"
+	"github.com/dspex/dspex/internal/status"
+	"github.com/dspex/dspex/lm"
+)
+
+// The prompt formats, by the names that settings and options use.
+const (
+	adapterChat = "chat"
+	adapterJSON = "json"
+	adapterXML  = "xml"
+)
+
+// adapterName returns the prompt format to use: the one asked for, or the model's best.
+func adapterName(asked string, capabilities lm.Capabilities) (string, error) {
+	known := []string{adapterChat, adapterJSON, adapterXML}
+	switch {
+	case asked == "" && capabilities.ResponseSchema:
+		return adapterJSON, nil
+	case asked == "":
+		return adapterChat, nil
+	case slices.Contains(known, asked):
+		return asked, nil
+	}
+	hint := "use chat, json or xml"
+	if near, ok := nearest.Nearest(asked, known); ok {
+		hint = "did you mean " + strconv.Quote(near) + "?"
+	}
+	return "", status.New(status.InvalidArgument, "run", "no adapter is named %q; %s", asked, hint)
+}
+
+// explain returns err with what the failed call cost and what the model said last.
+func (g *gateway) explain(err error) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	whole := *e
+	var last string
+	whole.Calls, whole.Usage, last = g.spent()
+	if whole.Completion == "" && (whole.Code == CodeParseFailed || whole.Code == CodeInvalidOutput) {
+		whole.Completion = last
+	}
+	return &whole
+}

@@ -1,0 +1,205 @@
+package process
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/dspex/dspex/internal/backend"
+	"github.com/dspex/dspex/internal/lifecycle"
+	"github.com/dspex/dspex/internal/pool"
+	osprocess "github.com/dspex/dspex/internal/process"
+	"github.com/dspex/dspex/internal/status"
+	"github.com/dspex/dspex/internal/wire"
+	"github.com/dspex/dspex/internal/worker"
+)
+
+// startWorker makes one worker for the pool.
+func (b *Backend) startWorker(ctx context.Context, info pool.StartInfo) (*worker.Worker, error) {
+	server, err := b.source.server(ctx)
+	if err != nil {
+		return nil, err
+	}
+	logger := b.options.Logger.With(slog.String("worker", info.ID))
+	w, err := worker.Start(ctx, worker.Options{
+		ID: info.ID,
+		Process: func(ctx context.Context) (worker.Process, error) {
+			return server.Worker(ctx, osprocess.WorkerOptions{
+				ID:     info.ID,
+				OnLine: printed(logger),
+			})
+		},
+		Hello:        wire.Hello{Version: b.options.Version},
+		Logger:       b.options.Logger,
+		StartTimeout: b.options.StartTimeout,
+		CancelGrace:  b.options.CancelGrace,
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.roster.add(info.ID, w.PID())
+	return w, nil
+}
+
+// printed turns what a worker prints into log lines.
+func printed(logger *slog.Logger) func(stream string, line []byte) {
+	return func(stream string, line []byte) {
+		logger.LogAttrs(context.Background(), slog.LevelDebug, "printed",
+			slog.String("stream", stream), slog.String("line", string(line)))
+	}
+}
+
+// job is one call to whichever worker is free.
+type job struct {
+	method      string
+	program     backend.Program
+	body        func() ([]byte, error)
+	attachments [][]byte
+	handler     wire.Handler
+	resolve     func(ref uint64) error
+}
+
+// outcome is the answer to a job.
+type outcome struct {
+	message wire.Message
+	worker  backend.Worker
+	queue   time.Duration
+}
+
+// do leases a slot and makes a call. A worker that dies before it has seen the call costs
+// nothing: the call goes to another.
+func (b *Backend) do(ctx context.Context, j job) (*outcome, error) {
+	var (
+		queue time.Duration
+		tried []string
+	)
+	for {
+		lease, err := b.pool.Acquire(ctx, pool.AcquireOptions{Not: tried})
+		if err != nil {
+			return nil, err
+		}
+		queue += lease.Queued()
+		body, err := j.body()
+		if err != nil {
+			lease.Release()
+			return nil, err
+		}
+		message := wire.Message{Body: body}
+		for _, data := range j.attachments {
+			message.Attachments = append(message.Attachments, wire.Bytes(data))
+		}
+		w := lease.Worker()
+		reply, err := w.Run(ctx, worker.Call{
+			Method:  j.method,
+			Program: worker.Program{Hash: j.program.Hash, Spec: j.program.Spec},
+			Message: message,
+			Handler: j.handler,
+			Resolve: j.resolve,
+			Settled: lease.Release,
+		})
+		if err == nil {
+			return &outcome{message: reply, worker: backend.Worker{ID: w.ID(), PID: w.PID()}, queue: queue}, nil
+		}
+		if !unseen(err) || ctx.Err() != nil || b.life.State() != lifecycle.Running {
+			return nil, err
+		}
+		tried = append(tried, w.ID())
+	}
+}
+
+// unseen reports whether a call failed because its worker was going, before it saw the call.
+func unseen(err error) bool {
+	code := status.CodeOf(err)
+	return errors.Is(err, wire.ErrNotSent) && (code == status.WorkerLost || code == status.Unavailable)
+}
+
+// Run executes one call.
+func (b *Backend) Run(ctx context.Context, call *backend.Call) (*backend.Reply, error) {
+	var sent refs
+	out, err := b.do(ctx, job{
+		method:      "program.run",
+		program:     call.Program,
+		body:        func() ([]byte, error) { return runBody(call, remaining(ctx)) },
+		attachments: call.Attachments,
+		handler:     serve(call, &sent),
+		resolve:     sent.find,
+	})
+	if err != nil {
+		return nil, original(err)
+	}
+	defer out.message.Release()
+	reply := &backend.Reply{Worker: out.worker, Queue: out.queue}
+	var body struct {
+		Outputs json.RawMessage `json:"outputs"`
+	}
+	if err := json.Unmarshal(out.message.Body, &body); err != nil {
+		return nil, status.Wrap(status.Internal, "run", err, "the worker's answer cannot be read: %v", err)
+	}
+	reply.Outputs = body.Outputs
+	for _, a := range out.message.Attachments {
+		data, err := read(a)
+		if err != nil {
+			return nil, status.Wrap(status.Internal, "run", err, "an attachment cannot be read: %v", err)
+		}
+		reply.Attachments = append(reply.Attachments, data)
+	}
+	return reply, nil
+}
+
+// original returns the error that Go gave to Python when that is what ended the call, so
+// that a budget, for example, is told in its own words; a model's error stays wrapped in
+// what DSPy made of it.
+func original(err error) error {
+	var remote *status.Error
+	if !errors.As(err, &remote) || !remote.Remote || remote.Err == nil {
+		return err
+	}
+	var own *status.Error
+	if !errors.As(remote.Err, &own) {
+		return err
+	}
+	whole := *own
+	whole.Worker, whole.Remote = remote.Worker, true
+	return &whole
+}
+
+// remaining is how long ctx lasts; 0 when it has no deadline.
+func remaining(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return max(time.Until(deadline), time.Millisecond)
+	}
+	return 0
+}
+
+func read(a wire.Attachment) (_ []byte, err error) {
+	r, err := a.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	data := make([]byte, a.Size())
+	_, err = io.ReadFull(r, data)
+	return data, err
+}
+
+// Debug asks some worker to misbehave; it needs Options.Debug.
+func (b *Backend) Debug(ctx context.Context, op map[string]any) (json.RawMessage, error) {
+	return b.direct(ctx, "worker.debug", op)
+}
+
+// Info asks some worker about itself: memory, descriptors, threads, calls.
+func (b *Backend) Info(ctx context.Context) (json.RawMessage, error) {
+	return b.direct(ctx, "worker.info", map[string]any{})
+}
+
+func (b *Backend) direct(ctx context.Context, method string, body map[string]any) (json.RawMessage, error) {
+	out, err := b.do(ctx, job{method: method, body: func() ([]byte, error) { return json.Marshal(body) }})
+	if err != nil {
+		return nil, err
+	}
+	defer out.message.Release()
+	return out.message.Body, nil
+}

@@ -1,0 +1,89 @@
+package process
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/dspex/dspex/internal/backend"
+	"github.com/dspex/dspex/internal/status"
+	"github.com/dspex/dspex/internal/wire"
+	"github.com/dspex/dspex/lm"
+)
+
+// lmCall is the body of lm.complete and lm.stream.
+type lmCall struct {
+	Request   *lm.Request `json:"request"`
+	Model     string      `json:"model"`
+	Rollout   *int64      `json:"rollout_id"`
+	Candidate int         `json:"candidate"`
+	Predictor string      `json:"predictor"`
+}
+
+// serve returns the handler of what a worker asks for while it executes call.
+func serve(call *backend.Call, refs *refs) wire.Handler {
+	return func(ctx context.Context, in *wire.Inbound) (wire.Message, error) {
+		switch in.Method {
+		case "lm.complete":
+			return complete(ctx, call, refs, in)
+		case "lm.stream":
+			return stream(ctx, call, refs, in)
+		default:
+			return wire.Message{}, refs.send(ctx, status.New(status.Unsupported, "run", "the host has no method %q", in.Method))
+		}
+	}
+}
+
+func request(call *backend.Call, in *wire.Inbound) (*lm.Request, error) {
+	var body lmCall
+	if err := json.Unmarshal(in.Body, &body); err != nil {
+		return nil, status.Wrap(status.Internal, "run", err, "a worker sent a request that cannot be read: %v", err)
+	}
+	if call.LM == nil || body.Request == nil {
+		return nil, status.New(status.InvalidArgument, "run", "the program needs a language model; set Config.LM")
+	}
+	body.Request.Route = body.Model
+	body.Request.RolloutID = body.Rollout
+	body.Request.Candidate = body.Candidate
+	body.Request.Predictor = body.Predictor
+	return body.Request, nil
+}
+
+func complete(ctx context.Context, call *backend.Call, refs *refs, in *wire.Inbound) (wire.Message, error) {
+	req, err := request(call, in)
+	if err != nil {
+		return wire.Message{}, refs.send(ctx, err)
+	}
+	res, err := call.LM.Model.Complete(ctx, req)
+	if err != nil {
+		return wire.Message{}, refs.send(ctx, err)
+	}
+	body, err := json.Marshal(struct {
+		Response *lm.Response `json:"response"`
+	}{res})
+	if err != nil {
+		return wire.Message{}, refs.send(ctx, status.Wrap(status.Internal, "run", err,
+			"the model's response cannot be encoded: %v", err))
+	}
+	return wire.Message{Body: body}, nil
+}
+
+func stream(ctx context.Context, call *backend.Call, refs *refs, in *wire.Inbound) (wire.Message, error) {
+	req, err := request(call, in)
+	if err != nil {
+		return wire.Message{}, refs.send(ctx, err)
+	}
+	for event, err := range call.LM.Model.Stream(ctx, req) {
+		if err != nil {
+			return wire.Message{}, refs.send(ctx, err)
+		}
+		item, err := json.Marshal(event)
+		if err != nil {
+			return wire.Message{}, refs.send(ctx, status.Wrap(status.Internal, "run", err,
+				"the model's event cannot be encoded: %v", err))
+		}
+		if err := in.Chunk(ctx, item); err != nil {
+			return wire.Message{}, refs.send(ctx, err)
+		}
+	}
+	return wire.Message{Body: []byte("{}")}, nil
+}
