@@ -110,8 +110,8 @@ func (d *side) names() []string {
 //
 // A zero value is a value: only nil pointers and empty fields marked omitempty or
 // omitzero are left out. Nil slices and maps are empty ones. A time is cut to
-// microseconds. Numbers keep their value: NaN, infinities and whole numbers beyond 64
-// bits are errors, as are strings that are not UTF-8, missing, unknown and unfitting
+// microseconds. Numbers keep their value, whole numbers of any size too; NaN and
+// infinities are errors, as are strings that are not UTF-8, missing, unknown and unfitting
 // inputs. The error has code invalid_argument and names the field.
 func (c *Compiled) Encode(in any) (json.RawMessage, [][]byte, error) {
 	var e encoder
@@ -154,7 +154,7 @@ func (d *side) encode(e *encoder, v reflect.Value) *fault {
 
 func (d *side) encodeMap(e *encoder, v reflect.Value) *fault {
 	if v.IsValid() && v.Kind() != reflect.Map {
-		return unfit("a Go "+v.Type().String(), "a map of inputs by name")
+		return unfit("a Go "+v.Type().String(), "a map of inputs by name").in("values")
 	}
 	given := map[string]reflect.Value{}
 	if v.IsValid() {
@@ -314,7 +314,7 @@ func (c *Compiled) demo(parts ...any) (json.RawMessage, *fault) {
 	if f := all.unknown(given); f != nil {
 		return nil, f
 	}
-	e := encoder{noBytes: "a demo cannot hold bytes"}
+	e := encoder{inline: true}
 	e.buf = append(e.buf, '{')
 	first := true
 	for i := range all.fields {
@@ -341,7 +341,7 @@ func (f *Field) ParseValue(text string) (any, error) {
 		if wantsText {
 			return text, nil
 		}
-		return nil, status.New(status.InvalidArgument, opRun, "input %s: %s is not a %s; write it as JSON",
+		return nil, status.New(status.InvalidArgument, opRun, "input %s: %s is not of type %s; write it as JSON",
 			f.Name, quoted(text), f.Type())
 	}
 	return tree, nil

@@ -3,6 +3,7 @@ package spec
 import (
 	"bytes"
 	"encoding"
+	"encoding/base64"
 	"encoding/json"
 	"math"
 	"math/big"
@@ -20,8 +21,11 @@ import (
 type encoder struct {
 	buf         []byte
 	attachments [][]byte
-	// noBytes, when not empty, says why there is no place for bytes.
-	noBytes string
+	// inline is true for what travels outside of a request, such as a default: bytes are
+	// base64 text there, and whole numbers have 64 bits.
+	inline bool
+	// untyped is true inside a value of any type, where bytes have no place.
+	untyped bool
 	depth   int
 }
 
@@ -122,17 +126,23 @@ func (e *encoder) number(text string) *fault {
 	if !json.Valid([]byte(text)) || text[0] != '-' && (text[0] < '0' || text[0] > '9') {
 		return faultf("%s is not a number", quoted(text))
 	}
-	if !fitsWire(text) {
-		return faultf(wideNumber, oneLine(text))
+	if err := fitsWire(text, !e.inline); err != nil {
+		return faultf("%v", err)
 	}
 	e.buf = append(e.buf, text...)
 	return nil
 }
 
-// attach writes the place of an attachment. The bytes are not copied.
+// attach writes bytes: the place of an attachment. The bytes are not copied.
 func (e *encoder) attach(b []byte) *fault {
-	if e.noBytes != "" {
-		return faultf("%s", e.noBytes)
+	if e.untyped {
+		return faultf(bytesUnderAny)
+	}
+	if e.inline {
+		e.buf = append(e.buf, '"')
+		e.buf = base64.StdEncoding.AppendEncode(e.buf, b)
+		e.buf = append(e.buf, '"')
+		return nil
 	}
 	e.buf = append(e.buf, `{"$attachment":`...)
 	e.buf = strconv.AppendInt(e.buf, int64(len(e.attachments)), 10)
@@ -146,7 +156,7 @@ func (e *encoder) raw(text []byte) *fault {
 		e.buf = append(e.buf, "null"...)
 		return nil
 	}
-	if err := checkText(text); err != nil {
+	if err := checkText(text, !e.inline); err != nil {
 		return faultf("%v", err)
 	}
 	var b bytes.Buffer
@@ -290,10 +300,8 @@ func (e *encoder) anything(v reflect.Value) *fault {
 	if f != nil {
 		return f
 	}
-	outer := e.noBytes
-	if outer == "" {
-		e.noBytes = bytesUnderAny
-	}
-	defer func() { e.noBytes = outer }()
+	outer := e.untyped
+	e.untyped = true
+	defer func() { e.untyped = outer }()
 	return e.typed(n, v)
 }

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"encoding"
+	"encoding/base64"
 	"encoding/json"
 	"math"
 	"math/big"
@@ -145,6 +146,11 @@ func (e *encoder) stringBySchema(s *Schema, v reflect.Value) *fault {
 	t, isTime := v.Interface().(time.Time)
 	switch {
 	case s.ContentEncoding != "":
+		if e.inline && v.Kind() == reflect.String {
+			if _, err := base64.StdEncoding.DecodeString(v.String()); err == nil {
+				return e.text(v.String())
+			}
+		}
 		if v.Kind() != reflect.Slice || v.Type().Elem().Kind() != reflect.Uint8 {
 			return unfitValue(v, "bytes; give a []byte")
 		}

@@ -192,7 +192,7 @@ func (c *Compiled) extras(d *Declaration) error {
 		if part.values == nil {
 			continue
 		}
-		e := encoder{noBytes: "the " + part.name + " cannot hold bytes"}
+		e := encoder{inline: true}
 		if f := e.anything(reflect.ValueOf(part.values)); f != nil {
 			return f.in(part.name)
 		}

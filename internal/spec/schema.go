@@ -329,7 +329,7 @@ func checkEnum(values []json.RawMessage) error {
 		case !json.Valid(v):
 			return fmt.Errorf("the enum value %s is not JSON", v)
 		case v[0] == '"' || string(v) == "true" || string(v) == "false" || string(v) == "null":
-		case fitsWire(string(v)) && !strings.ContainsAny(string(v), ".eE"):
+		case fitsWire(string(v), false) == nil && !strings.ContainsAny(string(v), ".eE"):
 		default:
 			return fmt.Errorf("the enum value %s is not a string, a whole number, true, false or null", v)
 		}

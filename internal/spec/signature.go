@@ -101,7 +101,7 @@ func (f *Field) check() error {
 	if err != nil {
 		return fmt.Errorf("the default: %w", err)
 	}
-	e := encoder{noBytes: "a default cannot hold bytes"}
+	e := encoder{inline: true}
 	if fault := e.bySchema(&f.Schema, &f.Schema, reflect.ValueOf(value)); fault != nil {
 		return fmt.Errorf("the default does not fit: %w", fault)
 	}

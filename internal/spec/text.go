@@ -56,25 +56,37 @@ func appendFloat(b []byte, f float64, bits int) []byte {
 	return b
 }
 
-// fitsWire reports whether the text of a JSON number keeps its value on the way: workers
-// read whole numbers of up to 64 bits exactly and others as finite 64-bit floats.
-func fitsWire(number string) bool {
+// maxDigits is how long a whole number Python reads from text.
+const maxDigits = 4300
+
+// fitsWire returns why the text of a JSON number would not keep its value on the way, or
+// nil. Others than whole numbers are 64-bit floats in a worker. In a request, whole
+// numbers may have any size; elsewhere, where wide is false, they have 64 bits.
+func fitsWire(number string, wide bool) error {
 	if strings.ContainsAny(number, ".eE") {
-		_, err := strconv.ParseFloat(number, 64)
-		return err == nil
+		if _, err := strconv.ParseFloat(number, 64); err != nil {
+			return fmt.Errorf("%s does not fit a 64-bit float; pass it as a string", oneLine(number))
+		}
+		return nil
+	}
+	if wide && len(number) <= maxDigits {
+		return nil
 	}
 	if _, err := strconv.ParseInt(number, 10, 64); err == nil {
-		return true
+		return nil
 	}
-	_, err := strconv.ParseUint(number, 10, 64)
-	return err == nil
+	if _, err := strconv.ParseUint(number, 10, 64); err == nil {
+		return nil
+	}
+	if wide {
+		return fmt.Errorf("a whole number of more than %d digits cannot be sent; pass it as a string", maxDigits)
+	}
+	return fmt.Errorf("%s does not fit in 64 bits; pass it as a string", oneLine(number))
 }
-
-const wideNumber = "%s does not fit in 64 bits, which is what a worker can take; pass it as a string"
 
 // checkText returns why JSON text that was not written here cannot be sent as it is, or
 // nil: it would be changed on the way, or the worker could not read it.
-func checkText(text []byte) error {
+func checkText(text []byte, wide bool) error {
 	if !utf8.Valid(text) {
 		return fmt.Errorf("the text is not valid UTF-8")
 	}
@@ -91,8 +103,8 @@ func checkText(text []byte) error {
 		}
 		switch token := token.(type) {
 		case json.Number:
-			if !fitsWire(token.String()) {
-				return fmt.Errorf(wideNumber, token)
+			if err := fitsWire(token.String(), wide); err != nil {
+				return err
 			}
 		case json.Delim:
 			if token == '{' || token == '[' {
