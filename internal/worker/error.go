@@ -21,7 +21,7 @@ type remoteError struct {
 
 // remoteLM describes the failure of a language model as DSPy saw it.
 type remoteLM struct {
-	Kind         lm.Kind `json:"kind"`
+	Kind         string  `json:"kind"`
 	Status       int     `json:"status"`
 	RetryAfter   float64 `json:"retry_after"` // seconds
 	RequestID    string  `json:"request_id"`
@@ -63,8 +63,12 @@ func fillLM(e *status.Error, body *remoteError) {
 	if body.LM == nil {
 		return
 	}
+	var kind lm.Kind
+	if err := kind.UnmarshalText([]byte(body.LM.Kind)); err != nil {
+		kind = lm.KindUnexpected
+	}
 	failure := &lm.Error{
-		Kind:       body.LM.Kind,
+		Kind:       kind,
 		Message:    body.Message,
 		Provider:   body.LM.Provider,
 		Status:     body.LM.Status,
