@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -34,6 +35,7 @@ type peer struct {
 	stacks string
 	// deaf makes it ignore everything that it is sent, as a stopped process does.
 	deaf chan struct{}
+	slow atomic.Int64 // nanoseconds by which it reads everything later
 
 	mu     sync.Mutex
 	exit   process.Exit
@@ -49,7 +51,7 @@ type script map[string]wire.Handler
 func newPeer(s script) *peer {
 	p := &peer{done: make(chan struct{}), deaf: make(chan struct{})}
 	p.conn, p.far = net.Pipe()
-	p.wire = wire.NewConn(&muffled{Conn: p.far, deaf: p.deaf, dead: p.done}, wire.Options{
+	p.wire = wire.NewConn(&muffled{Conn: p.far, peer: p}, wire.Options{
 		Side:    wire.Worker,
 		Hello:   wire.Hello{Version: version, PID: 4711, DSPy: "3.4.1"},
 		Handler: p.handler(s),
@@ -57,17 +59,20 @@ func newPeer(s script) *peer {
 	return p
 }
 
-// muffled is a connection of which nothing more is read once deaf is closed.
+// muffled is the connection of a peer that reads late, or not any more once it is deaf.
 type muffled struct {
 	net.Conn
-	deaf, dead chan struct{}
+	peer *peer
 }
 
 func (m *muffled) Read(b []byte) (int, error) {
 	n, err := m.Conn.Read(b)
+	if d := m.peer.slow.Load(); d > 0 {
+		<-time.After(time.Duration(d))
+	}
 	select {
-	case <-m.deaf:
-		<-m.dead
+	case <-m.peer.deaf:
+		<-m.peer.done
 		return 0, io.EOF
 	default:
 		return n, err

@@ -40,11 +40,11 @@ func TestAHostThatWasStoppedForgivesItsWorkers(t *testing.T) {
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() && !strings.HasPrefix(lines.Text(), "serving") {
 	}
-	for range 2 {
+	for range 3 {
 		if err := host.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(500 * time.Millisecond) // five times what a ping and the grace of a cancel may take
+		<-time.After(500 * time.Millisecond) // a ping may take 150 ms
 		if err := host.Process.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
@@ -74,8 +74,9 @@ func TestAHostThatWasStoppedForgivesItsWorkers(t *testing.T) {
 func playHost(t *testing.T) {
 	p := newPeer(script{"program.run": block})
 	w := start(t, p, func(o *Options) {
-		o.PingBusy, o.StuckAfter, o.CancelGrace = 5*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond
+		o.PingBusy, o.StuckAfter = time.Millisecond, 150*time.Millisecond
 	})
+	p.slow.Store(int64(30 * time.Millisecond)) // so that a ping is under way whenever the host is stopped
 	c := run(t.Context(), w, Call{Method: "program.run"})
 	_, _ = io.WriteString(os.Stdout, "\nserving\n")
 	in := bufio.NewScanner(os.Stdin)
