@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -44,6 +43,7 @@ func (p *parser) union(field string, depth int) (*Schema, *syntaxError) {
 // unionOf flattens and orders a union: each member once, null last.
 func unionOf(members []*Schema) *Schema {
 	var flat []*Schema
+	seen := map[string]bool{}
 	null := false
 	var add func(s *Schema)
 	add = func(s *Schema) {
@@ -54,8 +54,11 @@ func unionOf(members []*Schema) *Schema {
 			}
 		case s.Type == typeNull:
 			null = true
-		case !slices.ContainsFunc(flat, func(t *Schema) bool { return bytes.Equal(s.append(nil), t.append(nil)) }):
-			flat = append(flat, s)
+		default:
+			if text := string(s.append(nil)); !seen[text] {
+				seen[text] = true
+				flat = append(flat, s)
+			}
 		}
 	}
 	for _, s := range members {
@@ -229,6 +232,7 @@ func (p *parser) literal(name token) (*Schema, *syntaxError) {
 		return nil, syntax(p.token.at, "Literal needs its values in brackets, such as Literal['yes', 'no']")
 	}
 	s := &Schema{Enum: []json.RawMessage{}}
+	seen := map[string]bool{}
 	null := false
 	for {
 		if err := p.advance(); err != nil {
@@ -241,7 +245,8 @@ func (p *parser) literal(name token) (*Schema, *syntaxError) {
 		switch {
 		case string(v) == "null":
 			null = true
-		case !slices.ContainsFunc(s.Enum, func(w json.RawMessage) bool { return bytes.Equal(v, w) }):
+		case !seen[string(v)]:
+			seen[string(v)] = true
 			s.Enum = append(s.Enum, v)
 		}
 		if err := p.advance(); err != nil {

@@ -324,7 +324,8 @@ func checkEnum(values []json.RawMessage) error {
 	if len(values) == 0 {
 		return fmt.Errorf("an enum needs at least one value")
 	}
-	for i, v := range values {
+	seen := make(map[string]bool, len(values))
+	for _, v := range values {
 		switch {
 		case !json.Valid(v):
 			return fmt.Errorf("the enum value %s is not JSON", v)
@@ -333,9 +334,10 @@ func checkEnum(values []json.RawMessage) error {
 		default:
 			return fmt.Errorf("the enum value %s is not a string, a whole number, true, false or null", v)
 		}
-		if slices.ContainsFunc(values[:i], func(w json.RawMessage) bool { return bytes.Equal(v, w) }) {
+		if seen[string(v)] {
 			return fmt.Errorf("the enum value %s is there twice", v)
 		}
+		seen[string(v)] = true
 	}
 	return nil
 }
@@ -350,13 +352,15 @@ func (s *Schema) checkObject(root *Schema, depth int) error {
 	if s.Title != "" && !isIdentifier(s.Title) {
 		return fmt.Errorf("the title %q is not a name of letters, digits and underscores", s.Title)
 	}
-	for i, p := range s.Properties {
+	seen := make(map[string]bool, len(s.Properties))
+	for _, p := range s.Properties {
 		if reason := propertyRefused(p.Name); reason != "" {
 			return fmt.Errorf("the property %q: %s", p.Name, reason)
 		}
-		if slices.ContainsFunc(s.Properties[:i], func(q Property) bool { return q.Name == p.Name }) {
+		if seen[p.Name] {
 			return fmt.Errorf("the property %q is there twice", p.Name)
 		}
+		seen[p.Name] = true
 		if p.Schema == nil {
 			return fmt.Errorf("the property %q has no schema", p.Name)
 		}
