@@ -25,8 +25,8 @@ func TestFault_A4_PrintingCorruptsNoFrame(t *testing.T) {
 			rt := openDebug(t, dspex.Config{
 				LM: echoing(), Logger: log.logger(), Settings: dspex.Settings{Max: 1},
 			})
-			// The text begins as a frame does, and has no end of line.
-			text := "\u00d5\x01\x02\x00\x00\x00\x00\x10 not a frame"
+			// The text begins as a frame does, as far as C can print it.
+			text := "\u00d5\x01\x02\x01\x10 not a frame"
 			n := rounds(100_000, 500)
 			program := dspex.Predict[question, answer]("")
 			var calls sync.WaitGroup
@@ -85,24 +85,21 @@ func TestFault_A5_BrokenStreamCostsOneWorker(t *testing.T) {
 		{"call without a method", frame(0xD5, 1, 2, 1, 1<<40, "\x20")},
 		{"second handshake", frame(0xD5, 1, 1, 2, 0, "{}")},
 	}
+	// The questions that wait for their answer, and what lets them go.
+	waiting, release := make(chan struct{}, 2), make(chan struct{})
+	model := scripted.Func(func(ctx context.Context, req *lm.Request) (string, error) {
+		waiting <- struct{}{}
+		select {
+		case <-release:
+			return completion(asked(req)), nil
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	})
+	rt := openDebug(t, dspex.Config{LM: model, Settings: dspex.Settings{Min: 2, Max: 2, Slots: 2}})
+	program := dspex.Predict[question, answer]("")
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			release := make(chan struct{})
-			waiting := make(chan struct{}, 2)
-			model := scripted.Func(func(ctx context.Context, req *lm.Request) (string, error) {
-				waiting <- struct{}{}
-				select {
-				case <-release:
-					return completion(asked(req)), nil
-				case <-ctx.Done():
-					return "", ctx.Err()
-				}
-			})
-			rt := openDebug(t, dspex.Config{
-				LM: model, Settings: dspex.Settings{Min: 2, Max: 2, Slots: 2},
-			})
-			program := dspex.Predict[question, answer]("")
 			results := make(chan error, 2)
 			for i := range 2 { // Least loaded first: one call on each worker.
 				go func() { results <- ask(t.Context(), rt, program, fmt.Sprintf("question %d", i)) }()
@@ -117,7 +114,7 @@ func TestFault_A5_BrokenStreamCostsOneWorker(t *testing.T) {
 			if !errors.As(hit, &e) || e.Code != dspex.CodeWorkerLost || e.Worker == "" || e.Message == "" {
 				t.Errorf("the call on the broken worker: %v, want worker_lost with worker and reason", hit)
 			}
-			close(release)
+			release <- struct{}{}
 			if err := <-results; err != nil {
 				t.Errorf("the call on the other worker: %v", err)
 			}

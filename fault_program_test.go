@@ -36,28 +36,31 @@ func TestFault_F6_NoInventedOutput(t *testing.T) {
 		{"null", `{"n": null}`, "json", 1, dspex.CodeParseFailed},
 		{"nothing", "", "json", 1, dspex.CodeParseFailed},
 	}
+	models := make(map[string]lm.Model)
+	for _, tt := range tests {
+		models[tt.name] = scripted.Func(func(context.Context, *lm.Request) (string, error) { return tt.completion, nil })
+	}
+	rt := open(t, dspex.Config{LMs: models, Settings: dspex.Settings{Max: 1}})
+	program := dspex.Predict[question, number]("")
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			model := scripted.Func(func(context.Context, *lm.Request) (string, error) { return tt.completion, nil })
-			rt := open(t, dspex.Config{LM: model, Settings: dspex.Settings{Max: 1}})
-			for _, program := range []*dspex.Program[question, number]{
-				dspex.Predict[question, number](""),
-			} {
-				pred, err := program.Run(t.Context(), rt, question{"How many?"}, dspex.WithAdapter(tt.adapter))
-				if pred != nil {
-					t.Errorf("a prediction was invented: %+v", pred.Output)
-				}
-				var e *dspex.Error
-				if !errors.As(err, &e) || e.Code != tt.code {
-					t.Fatalf("got %v, want %v", err, tt.code)
-				}
-				if e.Completion != tt.completion {
-					t.Errorf("the error's completion is %q, want %q", e.Completion, tt.completion)
-				}
-				if len(e.Calls) != tt.calls {
-					t.Errorf("the model was called %d times, want %d", len(e.Calls), tt.calls)
-				}
+			pred, err := program.Run(t.Context(), rt, question{"How many?"}, dspex.WithAdapter(tt.adapter), dspex.WithLM(tt.name))
+			if pred != nil {
+				t.Errorf("a prediction was invented: %+v", pred.Output)
+			}
+			var e *dspex.Error
+			if !errors.As(err, &e) || e.Code != tt.code {
+				t.Fatalf("got %v, want %v", err, tt.code)
+			}
+			if e.Completion != tt.completion {
+				t.Errorf("the error's completion is %q, want %q", e.Completion, tt.completion)
+			}
+			if len(e.Calls) != tt.calls {
+				t.Errorf("the model was called %d times, want %d", len(e.Calls), tt.calls)
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than one line: %q", err)
 			}
 		})
 	}
@@ -112,20 +115,25 @@ func TestFault_F9_TextStaysText(t *testing.T) {
 		Context  []string          `json:"context"`
 		Notes    map[string]string `json:"notes"`
 	}
-	for _, adapter := range []string{"chat", "json", "xml"} {
+	replies := map[string]string{
+		"chat": completion("fine " + marker),
+		"json": `{"answer": ` + strconv.Quote("fine "+marker) + `}`,
+		"xml":  "<answer>\nfine " + strings.ReplaceAll(marker, "<", "&lt;") + "\n</answer>",
+	}
+	models := make(map[string]*scripted.Model)
+	routes := make(map[string]lm.Model)
+	for adapter, reply := range replies {
+		models[adapter] = scripted.Func(func(context.Context, *lm.Request) (string, error) { return reply, nil })
+		routes[adapter] = models[adapter]
+	}
+	rt := open(t, dspex.Config{LMs: routes, Settings: dspex.Settings{Max: 1}})
+	program := dspex.Predict[in, answer]("Answer. " + marker)
+	for adapter, model := range models {
 		t.Run(adapter, func(t *testing.T) {
 			t.Parallel()
-			reply := map[string]string{
-				"chat": completion("fine " + marker),
-				"json": `{"answer": ` + strconv.Quote("fine "+marker) + `}`,
-				"xml":  "<answer>\nfine " + marker + "\n</answer>",
-			}[adapter]
-			model := scripted.Func(func(context.Context, *lm.Request) (string, error) { return reply, nil })
-			rt := open(t, dspex.Config{LM: model, Settings: dspex.Settings{Max: 1}})
-			program := dspex.Predict[in, answer]("Answer. " + marker)
 			pred, err := program.Run(t.Context(), rt,
 				in{"what? " + marker, []string{"a", marker}, map[string]string{"k": marker}},
-				dspex.WithAdapter(adapter),
+				dspex.WithAdapter(adapter), dspex.WithLM(adapter),
 				dspex.WithDemos(dspex.Values{
 					"question": marker, "context": []string{marker},
 					"notes": map[string]string{"k": marker}, "answer": marker,

@@ -83,4 +83,3 @@ func TestPromptsAreThoseOfPlainDSPyByteForByte(t *testing.T) {
 		})
 	}
 }
-

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/dspex/dspex/internal/status"
@@ -39,7 +40,7 @@ func (w *Worker) decode(c Call, remote *wire.RemoteError) error {
 		e.Message = "the worker answered an error that cannot be read: " + remote.Error()
 		return e
 	}
-	e.Message = body.Message
+	e.Message = oneLine(body.Message)
 	if err := e.Code.UnmarshalText([]byte(body.Code)); err != nil {
 		e.Code = status.Internal
 		e.Message = remote.Error()
@@ -81,4 +82,15 @@ func fillLM(e *status.Error, body *remoteError) {
 	if e.Err == nil {
 		e.Err = failure
 	}
+}
+
+// oneLine makes one line of a message that may be a whole completion: white space is
+// collapsed, and what is long is cut. The whole is in the Python error.
+func oneLine(message string) string {
+	const limit = 400 // About five lines of a terminal: enough to recognise what was said.
+	line := strings.Join(strings.Fields(message), " ")
+	if len(line) <= limit {
+		return line
+	}
+	return strings.ToValidUTF8(line[:limit], "") + " …"
 }
