@@ -74,7 +74,8 @@ type Config[W Worker] struct {
 
 // Backoff delays the restart of a worker in its seat. Each failure (a start that failed, a
 // worker that died) adds one to the seat's count; the count halves for each HalfLife that a
-// worker was up. Zero fields mean the defaults.
+// worker was up, and starts anew with one that has served: capacity that callers use is
+// restored at once, however often it is lost. Zero fields mean the defaults.
 type Backoff struct {
 	// Base is the delay after the first failed start, doubled for each further failure;
 	// default 100 ms.
@@ -85,7 +86,7 @@ type Backoff struct {
 	// that has been up for so long, or has served, also proves that workers can be started.
 	HalfLife time.Duration
 	// Tolerance is how many deaths in a row are answered by a restart at once; default 8,
-	// which a chaos test that kills each worker five times a second just stays below.
+	// about five deaths a second of workers that nobody uses.
 	Tolerance int
 }
 

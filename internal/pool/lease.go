@@ -47,8 +47,8 @@ func (l *Lease[W]) Release() {
 	switch m.state {
 	case ready:
 		p.free++
-		m.served++
-		if p.breaker.openings > 0 && m.lives() {
+		if m.lives() {
+			m.served++
 			p.breaker.openings = 0
 		}
 		p.stamps++

@@ -123,6 +123,9 @@ func (p *Pool[W]) died(m *member[W], now time.Time) time.Duration {
 	s := m.seat
 	up := now.Sub(m.readyAt)
 	s.failures = s.failures*math.Exp2(-up.Seconds()/p.cfg.Backoff.HalfLife.Seconds()) + 1
+	if m.served > 0 {
+		s.failures = 1
+	}
 	if s.overflow {
 		p.unwant(s)
 	}

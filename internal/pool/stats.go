@@ -42,7 +42,7 @@ type WorkerStats struct {
 	State string
 	// InUse is the number of its slots that are leased.
 	InUse int
-	// Served is the number of leases that ended while it was ready.
+	// Served is the number of leases that ended while it lived.
 	Served uint64
 	// Since is when it became ready.
 	Since time.Time

@@ -93,6 +93,26 @@ func TestRestartsInOneSeatBackOffAndAreForgottenWithTime(t *testing.T) {
 	})
 }
 
+func TestAWorkerThatServedIsReplacedAtOnceHoweverOftenItDies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm()
+		p := open(t, f, f.sized(1, 1))
+		for range 100 {
+			acquire(t, p, AcquireOptions{}).Release()
+			l := acquire(t, p, AcquireOptions{})
+			if l.Queued() != 0 {
+				t.Fatalf("waited %v for a replacement", l.Queued())
+			}
+			l.Worker().die()
+			l.Release()
+			synctest.Wait()
+		}
+		if n := len(f.kinds(BreakerOpened)); n != 0 {
+			t.Errorf("the breaker opened %d times", n)
+		}
+	})
+}
+
 func equal(a, b []time.Duration) bool {
 	if len(a) != len(b) {
 		return false

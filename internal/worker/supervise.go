@@ -112,13 +112,25 @@ func howItEnded(exit process.Exit, reason error, tail []string) string {
 	if errors.As(reason, &fault) {
 		text = fmt.Sprintf("broke the protocol (%v) and %s", fault, exit)
 	}
+	last := ""
 	for i := len(tail) - 1; i >= 0; i-- {
-		if line := strings.TrimSpace(tail[i]); line != "" {
-			return text + "; its last line: " + line
+		line := strings.TrimSpace(tail[i])
+		if strings.HasPrefix(line, fatal) {
+			return text + "; it said: " + line
+		}
+		if last == "" {
+			last = line
 		}
 	}
-	return text
+	if last == "" {
+		return text
+	}
+	return text + "; its last line: " + last
 }
+
+// fatal begins the first line that Python's faulthandler writes about a crash; what follows
+// it is the stacks, and the list of extension modules.
+const fatal = "Fatal Python error: "
 
 // lastWords returns what the process printed last, and stacks, as a Python error; nil if
 // there is neither.
