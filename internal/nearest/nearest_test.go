@@ -4,8 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dspex/dspex/internal/nearest"
 	"go.uber.org/goleak"
+
+	"github.com/dspex/dspex/internal/nearest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

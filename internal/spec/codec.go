@@ -3,7 +3,9 @@ package spec
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/dspex/dspex/internal/nearest"
@@ -78,10 +80,8 @@ func (d side) agreeing(declared []Field) (side, *fault) {
 }
 
 func missingIn(names []string, name string) *fault {
-	for _, n := range names {
-		if n == name {
-			return nil
-		}
+	if slices.Contains(names, name) {
+		return nil
 	}
 	return unknownName("the signature has no field", name, "fields", names)
 }
@@ -245,21 +245,21 @@ func orMessage(err error, message string) error {
 	return err
 }
 
-func (s *side) decode(d *decoder, object map[string]any, out reflect.Value) *fault {
-	want := s.goType
+func (d *side) decode(r *decoder, object map[string]any, out reflect.Value) *fault {
+	want := d.goType
 	if out.Kind() != reflect.Pointer || out.IsNil() || out.Type().Elem() != want {
 		return faultf("there is nowhere to put it; give a pointer to %s", want)
 	}
 	v := out.Elem()
-	if s.members == nil {
-		values := reflect.MakeMapWithSize(want, len(s.fields))
-		for i := range s.fields {
-			f := &s.fields[i]
+	if d.members == nil {
+		values := reflect.MakeMapWithSize(want, len(d.fields))
+		for i := range d.fields {
+			f := &d.fields[i]
 			part, there := object[f.Name]
 			if !there && !f.Optional() {
 				return faultf("it is missing").in(f.Name)
 			}
-			value, fault := d.bySchema(&f.Schema, &f.Schema, part)
+			value, fault := r.bySchema(&f.Schema, &f.Schema, part)
 			if fault != nil {
 				return fault.in(f.Name)
 			}
@@ -274,9 +274,9 @@ func (s *side) decode(d *decoder, object map[string]any, out reflect.Value) *fau
 		v.Set(reflect.New(want.Elem()))
 		v = v.Elem()
 	}
-	for i := range s.members {
-		if f := d.member(&s.members[i], object, v); f != nil {
-			return f.in(s.name)
+	for i := range d.members {
+		if f := r.member(&d.members[i], object, v); f != nil {
+			return f.in(d.name)
 		}
 	}
 	return nil
@@ -306,9 +306,7 @@ func (c *Compiled) demo(parts ...any) (json.RawMessage, *fault) {
 		if f != nil {
 			return nil, f
 		}
-		for name, value := range values {
-			given[name] = value
-		}
+		maps.Copy(given, values)
 	}
 	all := side{kind: Output, fields: append(append([]Field(nil), c.Module.Extra...), c.Program.Signature.Fields...)}
 	if f := all.unknown(given); f != nil {

@@ -10,9 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dspex/dspex/internal/spec"
 	"github.com/dspex/dspex/internal/status"
-	"github.com/google/go-cmp/cmp"
 )
 
 type answer struct {
@@ -120,6 +121,10 @@ func TestEncodeTypedInputs(t *testing.T) {
 			Base
 			B string `json:"b"`
 		}{Base{ID: "i"}, "x"}, `{"id":"i","b":"x"}`, nil},
+		{"an embedded struct that is not exported", struct {
+			inner
+			B string `json:"b"`
+		}{inner{A: "i"}, "x"}, `{"A":"i","b":"x"}`, nil},
 		{"a nil embedded pointer leaves its fields out", struct {
 			*Base
 			B string `json:"b"`
@@ -170,6 +175,8 @@ func TestEncodeNamesTheGoFieldThatCannotBeSent(t *testing.T) {
 	}
 	loop := &Item{}
 	loop.Next = loop
+	cycle := map[string]any{}
+	cycle["again"] = []any{&cycle}
 	with := func(i Item) Question { return Question{Items: []Item{{}, i}} }
 	tests := []struct {
 		name string
@@ -194,6 +201,7 @@ func TestEncodeNamesTheGoFieldThatCannotBeSent(t *testing.T) {
 		{"a year that Python does not have", with(Item{When: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}), `input Question.Items[1].When: the year 10000 is outside of what Python's datetime can hold`},
 		{"a number that is none", with(Item{Num: "1x"}), `input Question.Items[1].Num: "1x" is not a number`},
 		{"a value that contains itself", with(*loop), `is nested more than 200 deep, or contains itself`},
+		{"anything that contains itself", with(Item{Any: cycle}), `is nested more than 200 deep, or contains itself`},
 		{"another type", answer{}, `input Question: it is nil or of another type, not a spec_test.Question`},
 		{"nil", (*Question)(nil), `input Question: it is nil or of another type`},
 	}

@@ -209,7 +209,7 @@ func setText(tree any, v reflect.Value) *fault {
 	if !ok {
 		return mismatch("a string", tree)
 	}
-	u, _ := v.Addr().Interface().(encoding.TextUnmarshaler)
+	u, _ := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr())
 	if err := u.UnmarshalText([]byte(s)); err != nil {
 		return faultf("%v", err)
 	}

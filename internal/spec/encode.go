@@ -68,10 +68,10 @@ func (e *encoder) shaped(n *node, v reflect.Value) *fault {
 	case shapeBytes:
 		return e.attach(v.Bytes())
 	case shapeTime:
-		t, _ := v.Interface().(time.Time)
+		t, _ := reflect.TypeAssert[time.Time](v)
 		return e.time(t)
 	case shapeBigInt:
-		i, _ := addressable(v).Interface().(*big.Int)
+		i, _ := reflect.TypeAssert[*big.Int](addressable(v))
 		return e.number(i.String())
 	case shapeNumber:
 		return e.number(v.String())
@@ -168,9 +168,9 @@ func (e *encoder) raw(text []byte) *fault {
 }
 
 func (e *encoder) marshalText(v reflect.Value) *fault {
-	m, ok := v.Interface().(encoding.TextMarshaler)
+	m, ok := reflect.TypeAssert[encoding.TextMarshaler](v)
 	if !ok {
-		m, _ = addressable(v).Interface().(encoding.TextMarshaler)
+		m, _ = reflect.TypeAssert[encoding.TextMarshaler](addressable(v))
 	}
 	text, err := m.MarshalText()
 	if err != nil {
@@ -268,12 +268,13 @@ func (e *encoder) dict(v reflect.Value, element func(reflect.Value) *fault) *fau
 
 // anything writes a value of no declared type.
 func (e *encoder) anything(v reflect.Value) *fault {
+	outside := e.depth
+	defer func() { e.depth = outside }()
 	for v.IsValid() && (v.Kind() == reflect.Interface || v.Kind() == reflect.Pointer) {
-		if v.Kind() == reflect.Pointer && !v.IsNil() {
+		if v.Kind() == reflect.Pointer { // what contains itself does so through one
 			if f := e.enter(); f != nil {
 				return f
 			}
-			defer e.leave()
 		}
 		v = v.Elem()
 	}

@@ -143,7 +143,7 @@ func (e *encoder) anyOf(root, s *Schema, v reflect.Value) *fault {
 }
 
 func (e *encoder) stringBySchema(s *Schema, v reflect.Value) *fault {
-	t, isTime := v.Interface().(time.Time)
+	t, isTime := reflect.TypeAssert[time.Time](v)
 	switch {
 	case s.ContentEncoding != "":
 		if e.inline && v.Kind() == reflect.String {
@@ -176,7 +176,7 @@ func (e *encoder) stringBySchema(s *Schema, v reflect.Value) *fault {
 	case v.Kind() == reflect.String && v.Type() != reflect.TypeFor[json.Number]():
 		return e.text(v.String())
 	}
-	if _, ok := addressable(v).Interface().(encoding.TextMarshaler); ok && !isTime && v.Kind() != reflect.Map {
+	if _, ok := reflect.TypeAssert[encoding.TextMarshaler](addressable(v)); ok && !isTime && v.Kind() != reflect.Map {
 		return e.marshalText(addressable(v).Elem())
 	}
 	return unfitValue(v, "str")
@@ -198,9 +198,11 @@ func (e *encoder) integer(v reflect.Value) *fault {
 			return nil
 		}
 	case isBig(v) && !v.IsNil():
-		return e.number(v.Interface().(*big.Int).String())
+		i, _ := reflect.TypeAssert[*big.Int](v)
+		return e.number(i.String())
 	case v.Type() == reflect.TypeFor[big.Int]():
-		return e.number(addressable(v).Interface().(*big.Int).String())
+		i, _ := reflect.TypeAssert[*big.Int](addressable(v))
+		return e.number(i.String())
 	case v.Type() == reflect.TypeFor[json.Number]() && !strings.ContainsAny(v.String(), ".eE"):
 		return e.number(v.String())
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math/big"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -142,7 +143,7 @@ func implements[I any](t reflect.Type) bool {
 }
 
 func customNode(t reflect.Type) (*node, *fault) {
-	typer, _ := reflect.New(t).Interface().(Typer)
+	typer, _ := reflect.TypeAssert[Typer](reflect.New(t))
 	var text string
 	if f := guarded(t, "DSPyType", func() { text = typer.DSPyType() }); f != nil {
 		return nil, f
@@ -169,12 +170,7 @@ func holdsBytes(s *Schema) bool {
 	if s.isBytes() || s.Items != nil && holdsBytes(s.Items) || s.Values != nil && holdsBytes(s.Values) {
 		return true
 	}
-	for _, one := range s.AnyOf {
-		if holdsBytes(one) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.AnyOf, holdsBytes)
 }
 
 // guarded runs a method of the user's on a zero value. A panic in it becomes a fault,

@@ -49,21 +49,15 @@ func (w *memberWalk) walk(t reflect.Type, index []int, embedded bool, depth int)
 		}
 		name, options, _ := strings.Cut(tag, ",")
 		at := append(slices.Clone(index), i)
-		if field.Anonymous && name == "" {
-			inner, pointer := field.Type, false
-			if inner.Kind() == reflect.Pointer {
-				inner, pointer = inner.Elem(), true
+		if inner, pointer := flattened(field, name); inner != nil {
+			if pointer && !field.IsExported() {
+				return faultf("the embedded pointer *%s cannot be set, its type is not exported; embed the struct itself",
+					inner.Name()).in(field.Name)
 			}
-			if inner.Kind() == reflect.Struct && !speaks(inner) {
-				if pointer && !field.IsExported() {
-					return faultf("the embedded pointer *%s cannot be set, its type is not exported; embed the struct itself",
-						inner.Name()).in(field.Name)
-				}
-				if f := w.walk(inner, at, embedded || pointer, depth+1); f != nil {
-					return f.in(field.Name)
-				}
-				continue
+			if f := w.walk(inner, at, embedded || pointer, depth+1); f != nil {
+				return f.in(field.Name)
 			}
+			continue
 		}
 		if !field.IsExported() {
 			continue
@@ -75,6 +69,22 @@ func (w *memberWalk) walk(t reflect.Type, index []int, embedded bool, depth int)
 		w.found = append(w.found, found{m, depth, name != "", field})
 	}
 	return nil
+}
+
+// flattened returns the struct whose fields take the place of an embedded field, and
+// whether it is reached through a pointer; nil for a field that stands for itself.
+func flattened(field reflect.StructField, name string) (inner reflect.Type, pointer bool) {
+	if !field.Anonymous || name != "" {
+		return nil, false
+	}
+	inner = field.Type
+	if inner.Kind() == reflect.Pointer {
+		inner, pointer = inner.Elem(), true
+	}
+	if inner.Kind() != reflect.Struct || speaks(inner) {
+		return nil, false
+	}
+	return inner, pointer
 }
 
 // named reads the member's json tag.
@@ -215,10 +225,10 @@ func isEmpty(v reflect.Value) bool {
 // isZero is what omitzero means.
 func isZero(v reflect.Value) bool {
 	type zeroer interface{ IsZero() bool }
-	if z, ok := v.Interface().(zeroer); ok {
+	if z, ok := reflect.TypeAssert[zeroer](v); ok {
 		return z.IsZero()
 	}
-	if z, ok := addressable(v).Interface().(zeroer); ok {
+	if z, ok := reflect.TypeAssert[zeroer](addressable(v)); ok {
 		return z.IsZero()
 	}
 	return v.IsZero()

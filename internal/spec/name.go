@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -121,7 +122,7 @@ func checkFields(fields []Field, m Module) error {
 		}
 	}
 	if !slices.ContainsFunc(fields, func(f Field) bool { return f.Kind == Output }) {
-		return fmt.Errorf("there is no output field; declare at least one")
+		return errors.New("there is no output field; declare at least one")
 	}
 	return nil
 }

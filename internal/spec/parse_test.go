@@ -5,9 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dspex/dspex/internal/spec"
 	"github.com/dspex/dspex/internal/status"
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestParseSignature(t *testing.T) {

@@ -13,9 +13,10 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dspex/dspex/internal/spec"
 	"github.com/dspex/dspex/internal/status"
-	"github.com/google/go-cmp/cmp"
 )
 
 // rounds is how many random values each property sees in the short form.

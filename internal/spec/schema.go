@@ -3,6 +3,7 @@ package spec
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -250,10 +251,10 @@ func (s *Schema) checkPart(root *Schema, depth int) error {
 		return fmt.Errorf("the type is nested more than %d deep", maxDepth)
 	}
 	if s != root && len(s.Defs) > 0 {
-		return fmt.Errorf("$defs belong to the root of a field's schema")
+		return errors.New("$defs belong to the root of a field's schema")
 	}
 	if !utf8.ValidString(s.Description) {
-		return fmt.Errorf("the description is not valid UTF-8")
+		return errors.New("the description is not valid UTF-8")
 	}
 	kinds := 0
 	for _, is := range []bool{s.Ref != "", s.Type != "", s.Enum != nil, s.AnyOf != nil} {
@@ -262,7 +263,7 @@ func (s *Schema) checkPart(root *Schema, depth int) error {
 		}
 	}
 	if kinds > 1 {
-		return fmt.Errorf("a schema has one of $ref, type, enum and anyOf, not several")
+		return errors.New("a schema has one of $ref, type, enum and anyOf, not several")
 	}
 	switch {
 	case s.Ref != "":
@@ -271,7 +272,7 @@ func (s *Schema) checkPart(root *Schema, depth int) error {
 		return checkEnum(s.Enum)
 	case s.AnyOf != nil:
 		if len(s.AnyOf) == 0 {
-			return fmt.Errorf("anyOf needs at least one schema")
+			return errors.New("anyOf needs at least one schema")
 		}
 		for _, one := range s.AnyOf {
 			if err := one.checkPart(root, depth+1); err != nil {
@@ -290,7 +291,7 @@ func (s *Schema) checkPart(root *Schema, depth int) error {
 		case s.Format != "" && s.Format != formatDateTime && s.Format != formatDate:
 			return fmt.Errorf("format %q is not supported; use %q or %q", s.Format, formatDateTime, formatDate)
 		case s.Format != "" && s.ContentEncoding != "":
-			return fmt.Errorf("a string has a format or a contentEncoding, not both")
+			return errors.New("a string has a format or a contentEncoding, not both")
 		}
 		return nil
 	case typeArray:
@@ -322,7 +323,7 @@ func (s *Schema) checkRef(root *Schema) error {
 
 func checkEnum(values []json.RawMessage) error {
 	if len(values) == 0 {
-		return fmt.Errorf("an enum needs at least one value")
+		return errors.New("an enum needs at least one value")
 	}
 	seen := make(map[string]bool, len(values))
 	for _, v := range values {
@@ -344,7 +345,7 @@ func checkEnum(values []json.RawMessage) error {
 
 func (s *Schema) checkObject(root *Schema, depth int) error {
 	if s.Values != nil && s.Properties != nil {
-		return fmt.Errorf("an object has properties or additionalProperties, not both")
+		return errors.New("an object has properties or additionalProperties, not both")
 	}
 	if s.Values != nil {
 		return s.Values.checkPart(root, depth+1)

@@ -3,6 +3,7 @@ package spec
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -11,15 +12,15 @@ type schemaJSON struct {
 	Ref                  string            `json:"$ref"`
 	Type                 string            `json:"type"`
 	Format               string            `json:"format"`
-	ContentEncoding      string            `json:"contentEncoding"`
+	ContentEncoding      string            `json:"contentEncoding"` //nolint:tagliatelle // JSON Schema's name
 	Title                string            `json:"title"`
 	Description          string            `json:"description"`
 	Enum                 []json.RawMessage `json:"enum"`
-	AnyOf                []*Schema         `json:"anyOf"`
+	AnyOf                []*Schema         `json:"anyOf"` //nolint:tagliatelle // JSON Schema's name
 	Items                *Schema           `json:"items"`
 	Properties           properties        `json:"properties"`
 	Required             []string          `json:"required"`
-	AdditionalProperties json.RawMessage   `json:"additionalProperties"`
+	AdditionalProperties json.RawMessage   `json:"additionalProperties"` //nolint:tagliatelle // JSON Schema's name
 	Defs                 properties        `json:"$defs"`
 }
 
@@ -56,7 +57,7 @@ func (s *Schema) UnmarshalJSON(data []byte) error {
 		}
 		fallthrough
 	case in.Properties != nil:
-		return fmt.Errorf("schema: an object with properties takes no additionalProperties")
+		return errors.New("schema: an object with properties takes no additionalProperties")
 	default:
 		out.Values = new(Schema)
 		if err := json.Unmarshal(in.AdditionalProperties, out.Values); err != nil {
@@ -97,7 +98,7 @@ func (p *properties) UnmarshalJSON(data []byte) error {
 		return nil
 	}
 	if start != json.Delim('{') {
-		return fmt.Errorf("schema: properties and $defs are objects")
+		return errors.New("schema: properties and $defs are objects")
 	}
 	out := properties{}
 	for d.More() {

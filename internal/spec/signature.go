@@ -2,6 +2,7 @@ package spec
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -86,7 +87,7 @@ func (f *Field) noneable() bool { return f.Schema.nullable(&f.Schema) && !f.Sche
 
 func (f *Field) check() error {
 	if !utf8.ValidString(f.Desc) {
-		return fmt.Errorf("the description is not valid UTF-8")
+		return errors.New("the description is not valid UTF-8")
 	}
 	if err := f.Schema.check(); err != nil {
 		return err
@@ -95,7 +96,7 @@ func (f *Field) check() error {
 		return nil
 	}
 	if f.Kind == Output {
-		return fmt.Errorf("an output has no default")
+		return errors.New("an output has no default")
 	}
 	value, err := readTree(f.Default)
 	if err != nil {
@@ -166,7 +167,7 @@ func (s Signature) check(m Module) error {
 		return fmt.Errorf("the signature's name %s is not made of letters, digits and underscores", quoted(s.Name))
 	}
 	if !utf8.ValidString(s.Instructions) {
-		return fmt.Errorf("the instructions are not valid UTF-8")
+		return errors.New("the instructions are not valid UTF-8")
 	}
 	return checkFields(s.Fields, m)
 }

@@ -3,6 +3,7 @@ package spec
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -88,7 +89,7 @@ func fitsWire(number string, wide bool) error {
 // nil: it would be changed on the way, or the worker could not read it.
 func checkText(text []byte, wide bool) error {
 	if !utf8.Valid(text) {
-		return fmt.Errorf("the text is not valid UTF-8")
+		return errors.New("the text is not valid UTF-8")
 	}
 	if err := checkEscapes(text); err != nil {
 		return err

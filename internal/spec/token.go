@@ -132,7 +132,7 @@ func (s *scanner) escape() (rune, *syntaxError) {
 	}
 	letter, size := utf8.DecodeRuneInString(s.rest)
 	s.skip(size)
-	digits := 0
+	var digits int
 	switch letter {
 	case '\\', '\'', '"':
 		return letter, nil

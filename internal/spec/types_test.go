@@ -231,10 +231,10 @@ func TestTypesThatDSPyCannotTakeAreRefusedWithTheGoPath(t *testing.T) {
 			A int `json:"a,string"`
 		}{}, `struct.A: the json option "string" is not supported`},
 		{"an unknown option", struct {
-			A int `json:"a,omitempy"`
+			A int `json:"a,omitempy"` //nolint:staticcheck // the case
 		}{}, `struct.A: the json option "omitempy" is not known; use omitempty or omitzero`},
 		{"a tag that encoding/json ignores", struct {
-			A int `json:"a\"b"`
+			A int `json:"a\"b"` //nolint:staticcheck // the case
 		}{}, `struct.A: the name "a\"b" in its json tag is not one that encoding/json takes`},
 		{"an embedded pointer to an unexported struct", struct{ *inner }{}, `struct.inner: the embedded pointer *inner cannot be set`},
 		{"two embedded fields of one name", struct {
@@ -245,11 +245,11 @@ func TestTypesThatDSPyCannotTakeAreRefusedWithTheGoPath(t *testing.T) {
 			A int `json:"lm"`
 		}{}, `the input field name "lm" cannot be used: DSPy's Predict takes an argument of that name`},
 		{"a name that is no identifier", struct {
-			A int `json:"a-b"`
+			A int `json:"a-b"` //nolint:tagliatelle // the case
 		}{}, `the input field name "a-b" cannot be used: a field's name is made of letters`},
 		{"a property that pydantic cannot take", struct {
 			A struct {
-				B int `json:"_b"`
+				B int `json:"_b"` //nolint:tagliatelle // the case
 			} `json:"a"`
 		}{}, `struct.A.B: the name "_b" cannot be used: pydantic takes no names with a leading underscore`},
 		{"an input that is an output", struct {
