@@ -68,25 +68,36 @@ class _Engine:
         if self.route is None:
             raise Abort("invalid_argument", "the program needs a language model: none is given")
         attempt = ATTEMPT.get()
-        candidate, rollout_id = 0, call.rollout_id
+        candidate, rollout_id = 0, None
         if attempt is not None:
-            candidate = attempt.candidate
+            candidate, rollout_id = attempt.candidate, attempt.rollout_id
             attempt.candidate += 1
-            if attempt.rollout_id is not None:
-                rollout_id = attempt.rollout_id
-        canonical = serde.request_to_dict(request)
-        canonical["model"] = self.route
-        body = orjson.dumps(
-            {
-                "request": canonical,
-                "model": self.route,
-                "rollout_id": rollout_id,
-                "candidate": candidate,
-                "predictor": _predictor(call),
-                "id": call.next_lm_id(),
-            }
-        )
-        return call, self._markers.restore_bytes(body)
+        return call, self.encode(call, serde.request_to_dict(request), rollout_id, candidate)
+
+    def encode(
+        self, call: Call, request: dict[str, Any], rollout_id: int | None, candidate: int
+    ) -> bytes:
+        """Return the body of a call to the host.
+
+        Args:
+            call: the call that runs.
+            request: the canonical request; it is given the route as its model.
+            rollout_id: the rollout it belongs to; None for the call's own, if it has one.
+            candidate: the index of the candidate.
+
+        Raises:
+            TypeError: text in it is not valid Unicode.
+        """
+        request["model"] = self.route
+        body = {
+            "request": request,
+            "model": self.route,
+            "rollout_id": call.rollout_id if rollout_id is None else rollout_id,
+            "candidate": candidate,
+            "predictor": _predictor(call),
+            "id": call.next_lm_id(),
+        }
+        return self._markers.restore_bytes(orjson.dumps(body))
 
 
 class GatewayEngine(_Engine):
@@ -136,14 +147,34 @@ def _predictor(call: Call) -> str | None:
     return call.names.get(id(modules[-1]))
 
 
-def read_response(call: Call, body: bytes) -> Any:
-    """Return the canonical response in the host's answer, and note its text in the call."""
+def loads_response(body: bytes) -> Any:
+    """Return the JSON of the response in the host's answer.
+
+    Raises:
+        Abort: there is none.
+    """
     try:
-        response = serde.response_from_dict(orjson.loads(body)["response"])
+        return orjson.loads(body)["response"]
     except (KeyError, TypeError, ValueError) as error:
-        raise Abort("internal", f"the host's response cannot be read: {error!r}") from error
+        raise _unreadable(error) from error
+
+
+def read_response(call: Call, body: bytes) -> Any:
+    """Return the canonical response in the host's answer, and note its text in the call.
+
+    Raises:
+        Abort: it is none.
+    """
+    try:
+        response = serde.response_from_dict(loads_response(body))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(error) from error
     call.completion = text_of(response)
     return response
+
+
+def _unreadable(error: Exception) -> Abort:
+    return Abort("internal", f"the host's response cannot be read: {error!r}")
 
 
 def text_of(response: Any) -> str:

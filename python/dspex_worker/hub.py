@@ -24,7 +24,11 @@ import greenlet
 # yield excepted), so that a CANCEL or PING is seen in time.
 SLICE: Final = 0.010
 
+# Greenlets kept for the next jobs; each takes about 20 KB.
+_IDLE: Final = 64
+
 Action: TypeAlias = Callable[[], object]
+_Job: TypeAlias = "tuple[Callable[[Any], object], Any]"
 _READ: Final = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
@@ -42,6 +46,7 @@ class Hub:
         self._ready: deque[tuple[Callable[[Any], object], Any]] = deque()
         self._urgent: deque[tuple[Callable[[Any], object], Any]] = deque()
         self._posted: deque[Action] = deque()
+        self._idle: list[Callable[[_Job | None], object]] = []
         self._poll = select.poll()
         self._watched: dict[int, tuple[Action, Action]] = {}
         self._stopping = False
@@ -65,13 +70,32 @@ class Hub:
             self._poll.unregister(fd)
 
     def spawn(self, function: Callable[[Any], object], argument: Any) -> None:
-        """Run ``function(argument)`` in a new greenlet with a context of its own, soon.
+        """Run ``function(argument)`` in a greenlet with a context of its own, soon.
 
         The function must let no exception out.
         """
-        fresh = greenlet.greenlet(function, self.greenlet)
-        fresh.gr_context = contextvars.copy_context()
-        self._ready.append((fresh.switch, argument))
+        self._ready.append((self._start, (function, argument)))
+
+    def _start(self, job: _Job) -> None:
+        if self._idle:
+            self._idle.pop()(job)
+        else:
+            greenlet.greenlet(self._work, self.greenlet).switch(job)
+
+    def _work(self, job: _Job) -> None:
+        """Do one job after the other; what a greenlet is made of is costly to make anew."""
+        switch = cast("Any", greenlet.getcurrent()).switch
+        while True:
+            function, argument = job
+            contextvars.Context().run(function, argument)
+            # What the job referred to must not live until the next one.
+            del function, argument, job
+            if len(self._idle) >= _IDLE:
+                return
+            self._idle.append(switch)
+            job = self.greenlet.switch()
+            if job is None:
+                return
 
     def soon(self, function: Callable[[Any], object], argument: Any) -> None:
         """Run ``function(argument)`` on the loop, in turn with the greenlets."""
@@ -124,6 +148,8 @@ class Hub:
             self._posted.popleft()()
         self._run_urgent()
         self._run_ready()
+        while self._idle:
+            self._idle.pop()(None)
         self.unwatch(self._wake_read)
         os.close(self._wake_read)
         os.close(self._wake_write)

@@ -8,11 +8,13 @@ from typing import Any, Final
 import dspy
 import orjson
 from dspy.clients import lm as dspy_lm
+from dspy.clients.errors import error_boundary
 
 from dspex_worker import configs
 from dspex_worker.engine import ATTEMPT, AsyncGatewayEngine, Attempt, GatewayEngine
 from dspex_worker.faults import ArgumentError
 from dspex_worker.markers import Markers
+from dspex_worker.shortcut import Shortcut, outputs
 
 # DSPy reads meaning into a model's name: one that ends like a reasoning model's is refused
 # ordinary settings (dspy/clients/lm.py, _is_openai_reasoning_model), "openai/" picks a trainer.
@@ -80,7 +82,14 @@ class GatewayLM(dspy.LM):  # type: ignore[misc]  # DSPy ships no types
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """As `dspy.LM`, telling the engine the rollout and which candidate it is asked for."""
-        token = ATTEMPT.set(Attempt(self._rollout(kwargs)))
+        rollout_id = self._rollout(kwargs)
+        if prompt is None:
+            plain = self._shortcut().prepare(messages, kwargs, rollout_id)
+            if plain is not None:
+                call, body = plain
+                with error_boundary(self.model, unexpected=True):
+                    return outputs(call, call.ask("lm.complete", body))
+        token = ATTEMPT.set(Attempt(rollout_id))
         try:
             return super().__call__(prompt, messages=messages, **kwargs)
         finally:
@@ -88,11 +97,25 @@ class GatewayLM(dspy.LM):  # type: ignore[misc]  # DSPy ships no types
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """As `__call__`, for async code."""
-        token = ATTEMPT.set(Attempt(self._rollout(kwargs)))
+        rollout_id = self._rollout(kwargs)
+        if prompt is None:
+            plain = self._shortcut().prepare(messages, kwargs, rollout_id)
+            if plain is not None:
+                call, body = plain
+                with error_boundary(self.model, unexpected=True):
+                    return outputs(call, await call.ask_async("lm.complete", body))
+        token = ATTEMPT.set(Attempt(rollout_id))
         try:
             return await super().acall(prompt, messages=messages, **kwargs)
         finally:
             ATTEMPT.reset(token)
+
+    def _shortcut(self) -> Shortcut:
+        """Return the short way of this object: a copy with other settings has one of its own."""
+        made: Shortcut | None = self.__dict__.get("_short")
+        if made is None or made.lm is not self:
+            made = self.__dict__["_short"] = Shortcut(self, self._engine_spec)
+        return made
 
     def _rollout(self, kwargs: dict[str, Any]) -> int | None:
         rollout = kwargs.get("rollout_id", self.kwargs.get("rollout_id"))

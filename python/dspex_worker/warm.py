@@ -15,7 +15,7 @@ from typing import Any, Final
 import dspy
 import orjson
 
-from dspex_worker import errors, markers, modules
+from dspex_worker import errors, markers, memo, modules
 from dspex_worker.adapters import Adapters
 from dspex_worker.calls import SETTING
 from dspex_worker.model import GatewayLM
@@ -97,6 +97,7 @@ def preload(names: list[str]) -> None:
     for name in names:
         importlib.import_module(name)
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    memo.install()
     armed = markers.arm()
     for supports in _SUPPORTS:
         model = GatewayLM("warm", supports, {"temperature": 0.0, "max_tokens": 10}, armed)

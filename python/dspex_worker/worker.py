@@ -11,7 +11,7 @@ from typing import Any, Final
 import dspy
 
 import dspex_worker
-from dspex_worker import debug, logs, markers, modules
+from dspex_worker import debug, logs, markers, memo, modules
 from dspex_worker.connection import Connection, Limits
 from dspex_worker.hub import Hub
 from dspex_worker.programs import Programs
@@ -46,6 +46,7 @@ def main(
     """
     logs.configure(str(options.get("log_level", "WARNING")))
     debugging = bool(options.get("debug")) or os.environ.get("DSPEX_WORKER_DEBUG") == "1"
+    memo.install()
     armed = markers.arm()
     programs = Programs(kinds)
     runner = Runner(programs, armed)

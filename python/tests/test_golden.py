@@ -10,9 +10,13 @@ import pydantic
 import pytest
 from dspy import lm15
 from dspy._vendor.lm15 import serde
+from dspy.adapters import utils
 from dspy.adapters.xml_adapter import XMLAdapter
 from host import field, spec, thread_worker
 
+from dspex_worker import memo
+
+UNTOUCHED = utils.TypeAdapter is pydantic.TypeAdapter
 INT = {"type": "integer"}
 NOTE = "        # note: the value you produce must be a single int value"
 SYSTEM = (
@@ -336,13 +340,29 @@ CASES = {
 }
 
 
+# Made on import, while DSPy is still as it was installed.
+PLAIN = {
+    (name, adapter, schema): plain_request(case.module, adapter, case.typed, schema)
+    for name, case in CASES.items()
+    for adapter in ("chat", "json", "xml")
+    for schema in (False, True)
+}
+
+
+def test_the_comparison_is_with_an_untouched_dspy() -> None:
+    assert UNTOUCHED
+    assert not isinstance(pydantic.TypeAdapter, memo.Adapters)
+
+
 @pytest.mark.parametrize("adapter", ["chat", "json", "xml"])
 @pytest.mark.parametrize("schema", [False, True], ids=["text", "schema"])
 @pytest.mark.parametrize("name", CASES)
 def test_requests_equal_those_of_plain_dspy(name: str, adapter: str, schema: bool) -> None:
     case = CASES[name]
-    expected = plain_request(case.module, adapter, case.typed, schema)
-    assert worker_request(case.spec, adapter, case.inputs, schema) == expected
+    expected = PLAIN[name, adapter, schema]
+    # Twice: what is remembered of the first request must not change the second.
+    for _ in range(2):
+        assert worker_request(case.spec, adapter, case.inputs, schema) == expected
 
 
 def test_the_comparison_would_notice_a_difference() -> None:
