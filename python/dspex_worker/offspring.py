@@ -7,9 +7,11 @@ it executes anything. What C code turns into a daemon by itself is out of reach.
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import os
+import signal
 import subprocess
 import weakref
 from collections.abc import Callable
@@ -21,10 +23,10 @@ from dspex_worker import lifeline
 class Offspring:
     """Gives every process that leaves this one's group a lifeline of its own.
 
-    Covers ``subprocess`` (and what is built on it: ``os.popen``, ``asyncio``), and ``os.fork``,
-    ``os.forkpty`` and ``multiprocessing`` with ``os.setsid``, ``os.setpgid`` or ``os.setpgrp``
-    in the child. Hooks into these functions at once, and acts from :meth:`protect` on, so that
-    a fork server can do the slow part for its workers.
+    Covers ``subprocess`` (and what is built on it: ``os.popen``, ``asyncio``), ``os.posix_spawn``,
+    and ``os.fork``, ``os.forkpty`` and ``multiprocessing`` with ``os.setsid``, ``os.setpgid`` or
+    ``os.setpgrp`` in the child. Hooks into these functions at once, and acts from :meth:`protect`
+    on, so that a fork server can do the slow part for its workers.
     """
 
     def __init__(self) -> None:
@@ -33,6 +35,8 @@ class Offspring:
         self._hook_popen()
         for name in ("setsid", "setpgid", "setpgrp"):
             self._hook(name)
+        self._hook_spawn("posix_spawn", os.execve)
+        self._hook_spawn("posix_spawnp", os.execvpe)
         os.register_at_fork(after_in_child=self._follow)  # os.forkpty leaves the group by itself
 
     def protect(self, line: int) -> None:
@@ -92,6 +96,18 @@ class Offspring:
 
         setattr(os, name, call)
 
+    def _hook_spawn(self, name: str, execute: Callable[..., Any]) -> None:
+        original: Callable[..., int] = getattr(os, name)
+
+        @functools.wraps(original)
+        def call(path: Any, argv: Any, env: Any, **attributes: Any) -> int:
+            leaves = attributes.get("setsid") or attributes.get("setpgroup") is not None
+            if self._line < 0 or not leaves:
+                return original(path, argv, env, **attributes)
+            return _fork_and_execute(functools.partial(execute, path, argv, env), path, attributes)
+
+        setattr(os, name, call)
+
     def _has_left(self) -> bool:
         """Tell whether this is a descendant of the worker in a group of its own."""
         return os.getpid() != self._worker and os.getpgrp() != self._group
@@ -124,3 +140,63 @@ def _join(line: int, preexec: Callable[[], Any] | None) -> None:
         if os.getpgrp() != group:
             lifeline.arm(line)
             lifeline.exit_if_hung_up(line)
+
+
+def _fork_and_execute(execute: Callable[[], Any], path: Any, attributes: dict[str, Any]) -> int:
+    """Do what ``os.posix_spawn`` does, with code that runs in the child before ``execute``.
+
+    Returns:
+        The pid of the child.
+
+    Raises:
+        OSError: The program could not be executed.
+    """
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        number = errno.EINVAL
+        try:
+            _apply(attributes)
+            execute()
+        except OSError as error:
+            number = error.errno or number
+        finally:
+            os.write(write, str(number).encode())
+            os._exit(127)
+    os.close(write)
+    try:
+        failure = os.read(read, 16)
+    finally:
+        os.close(read)
+    if failure:
+        os.waitpid(pid, 0)
+        raise OSError(int(failure), os.strerror(int(failure)), path)
+    return pid
+
+
+def _apply(attributes: dict[str, Any]) -> None:
+    """Apply the attributes of ``os.posix_spawn`` in the order in which the C library does."""
+    if attributes.get("setsid"):
+        os.setsid()  # followed: see Offspring
+    if attributes.get("setpgroup") is not None:
+        os.setpgid(0, attributes["setpgroup"])
+    if attributes.get("scheduler") is not None:
+        policy, parameter = attributes["scheduler"]
+        os.sched_setscheduler(0, os.sched_getscheduler(0) if policy is None else policy, parameter)
+    if attributes.get("resetids"):
+        os.setegid(os.getgid())
+        os.seteuid(os.getuid())
+    for number in attributes.get("setsigdef") or ():
+        signal.signal(number, signal.SIG_DFL)
+    if attributes.get("setsigmask") is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, attributes["setsigmask"])
+    for action, fd, *rest in attributes.get("file_actions") or ():
+        if action == os.POSIX_SPAWN_CLOSE:
+            os.close(fd)
+        elif action == os.POSIX_SPAWN_DUP2:
+            os.dup2(fd, rest[0])
+        else:
+            opened = os.open(*rest)
+            os.dup2(opened, fd)
+            if opened != fd:
+                os.close(opened)
