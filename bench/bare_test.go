@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"context"
 	_ "embed"
 	"encoding/json"
 	"io"
@@ -33,7 +34,8 @@ func startBare(b *testing.B) *bare {
 	if err := os.WriteFile(script, bareSource, 0o600); err != nil {
 		b.Fatal(err)
 	}
-	cmd := exec.CommandContext(b.Context(), env.Python, script)
+	// It ends with its standard input, after the benchmark.
+	cmd := exec.CommandContext(context.WithoutCancel(b.Context()), env.Python, script)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

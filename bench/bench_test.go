@@ -46,12 +46,16 @@ func open(b *testing.B, settings dspex.Settings) *dspex.Runtime {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() {
-		if err := rt.Close(context.Background()); err != nil {
-			b.Error(err)
-		}
-	})
+	b.Cleanup(func() { shut(b, rt) })
 	return rt
+}
+
+// shut closes a Runtime; again does nothing.
+func shut(b *testing.B, rt *dspex.Runtime) {
+	b.Helper()
+	if err := rt.Close(context.Background()); err != nil {
+		b.Error(err)
+	}
 }
 
 // predict makes one call and checks its answer.
