@@ -1,6 +1,7 @@
 package process_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -340,6 +341,27 @@ func TestFault_C7_AForkServerThatCannotRestartIsReportedAtOnceAndRecovers(t *tes
 	}
 }
 
+func TestAStoppedForkServerHoldsUpNobodyPastHisDeadline(t *testing.T) {
+	s := startServer(t, options(t))
+	f := s.ForkServer()
+	stopped(t, f.PID())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := s.Worker(ctx, process.WorkerOptions{ID: "late"}); status.CodeOf(err) != status.DeadlineExceeded {
+		t.Errorf("want deadline_exceeded, got %v", err)
+	}
+	if err := unix.Kill(f.PID(), unix.SIGCONT); err != nil { // the worker comes after all
+		t.Fatal(err)
+	}
+	startWorker(t, s, process.WorkerOptions{ID: "next"}).hello(t)
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left := children(t); len(left) > 0 {
+		t.Errorf("children left: %v", left)
+	}
+}
+
 func TestFault_C4_NothingIsLeftAfterStop(t *testing.T) {
 	modes(t, func(t *testing.T, o process.ServerOptions) {
 		before := descriptors(t)
@@ -376,7 +398,6 @@ func TestFault_C4_NothingIsLeftAfterStop(t *testing.T) {
 		if left := children(t); len(left) > 0 {
 			t.Errorf("children left: %v", left)
 		}
-		t.Cleanup(func() {}) // connections are closed by now
 		after := descriptors(t)
 		for fd, what := range after {
 			if _, known := before[fd]; !known && !strings.HasPrefix(what, "socket:") && !strings.HasPrefix(what, "/proc/") {

@@ -244,3 +244,15 @@ func TestStacksAreReadEvenWhileCHoldsTheGIL(t *testing.T) {
 		}
 	})
 }
+
+func BenchmarkForkToMain(b *testing.B) {
+	s := startServer(b, options(b))
+	for b.Loop() {
+		w := startWorker(b, s, process.WorkerOptions{ID: "w"})
+		w.hello(b)
+		b.StopTimer()
+		w.Kill()
+		<-w.Done()
+		b.StartTimer()
+	}
+}
