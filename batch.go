@@ -67,7 +67,7 @@ func (p *Program[In, Out]) Batch(ctx context.Context, r Runner, ins []In, opts .
 		defer func() {
 			stopped.Store(true)
 			cancel()
-			for range results { //nolint:revive // What is left is dropped; the loop ends when all have returned.
+			for range results { // What is left is dropped; the loop ends when all have returned.
 			}
 		}()
 		for result := range results {

@@ -3,7 +3,6 @@ package dspex_test
 import (
 	"context"
 	"fmt"
-	"log"
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/lm/scripted"
@@ -24,14 +23,16 @@ func ExamplePredict() {
 	model := scripted.List(`{"sentiment": "mixed", "topics": ["battery", "price"]}`)
 	rt, err := dspex.Open(ctx, dspex.Config{LM: model})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer rt.Close(ctx)
 
 	opinion := dspex.Predict[Review, Opinion]("Read the review.", dspex.WithAdapter("json"))
 	pred, err := opinion.Run(ctx, rt, Review{Text: "Great battery, but far too expensive."})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	fmt.Println(pred.Output.Sentiment, pred.Output.Topics, len(pred.Calls))
 	// Output: mixed [battery price] 1
@@ -43,7 +44,8 @@ func ExampleChainOfThought() {
 	model := scripted.List(`{"reasoning": "Two and two.", "answer": 4}`)
 	rt, err := dspex.Open(ctx, dspex.Config{LM: model})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer rt.Close(ctx)
 
@@ -56,7 +58,8 @@ func ExampleChainOfThought() {
 	sum := dspex.ChainOfThought[Task, Sum]("", dspex.WithAdapter("json"))
 	pred, err := sum.Run(ctx, rt, Task{"2 + 2"})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	fmt.Println(pred.Reasoning, pred.Output.Answer)
 	// Output: Two and two. 4
@@ -66,13 +69,15 @@ func ExampleChainOfThought() {
 func ExampleParseSignature() {
 	signature, err := dspex.ParseSignature("context: list[str], question -> answer: str, score: float")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	ctx := context.Background()
 	model := scripted.List(`{"answer": "blue", "score": 0.9}`)
 	rt, err := dspex.Open(ctx, dspex.Config{LM: model})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer rt.Close(ctx)
 
@@ -83,7 +88,8 @@ func ExampleParseSignature() {
 		"question": "What colour is the sky?",
 	})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	fmt.Println(pred.Output["answer"], pred.Output["score"])
 	// Output: blue 0.9
@@ -94,7 +100,8 @@ func ExampleProgram_Batch() {
 	ctx := context.Background()
 	rt, err := dspex.Open(ctx, dspex.Config{LM: echoing()})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer rt.Close(ctx)
 
@@ -103,7 +110,8 @@ func ExampleProgram_Batch() {
 	answers := make([]string, len(inputs))
 	for result := range same.Batch(ctx, rt, inputs, dspex.Concurrency(2)) {
 		if result.Err != nil {
-			log.Fatal(result.Err)
+			fmt.Println(result.Err)
+			return
 		}
 		answers[result.Index] = result.Prediction.Output.Answer
 	}
@@ -116,7 +124,8 @@ func ExampleError() {
 	ctx := context.Background()
 	rt, err := dspex.Open(ctx, dspex.Config{LM: scripted.List("I would rather not say.")})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer rt.Close(ctx)
 

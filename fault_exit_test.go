@@ -122,7 +122,7 @@ func killHost(t *testing.T, state string, stopped bool) time.Duration {
 		if err != nil {
 			t.Fatalf("pidfd of %d: %v", pid, err)
 		}
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }()
 		held = append(held, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 		if stopped {
 			if err := unix.PidfdSendSignal(fd, unix.SIGSTOP, nil, 0); err != nil {
@@ -162,7 +162,7 @@ func descendants(t *testing.T, pid int) []int {
 		if err != nil { // The thread has ended.
 			continue
 		}
-		for _, field := range strings.Fields(string(data)) {
+		for field := range strings.FieldsSeq(string(data)) {
 			child, err := strconv.Atoi(field)
 			if err != nil {
 				t.Fatal(err)

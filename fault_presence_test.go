@@ -89,7 +89,7 @@ func TestFault_D3_EnvironmentIsProbedOnce(t *testing.T) {
 	dir := t.TempDir()
 	counter, wrapper := filepath.Join(dir, "count"), filepath.Join(dir, "python")
 	script := fmt.Sprintf("#!/bin/sh\necho run >> '%s'\nexec '%s' \"$@\"\n", counter, env.Python)
-	if err := os.WriteFile(wrapper, []byte(script), 0o700); err != nil { //nolint:gosec // It is to be executed.
+	if err := os.WriteFile(wrapper, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	rt := open(t, dspex.Config{LM: echoing(), Settings: dspex.Settings{

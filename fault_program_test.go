@@ -3,8 +3,8 @@ package dspex_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -188,8 +188,7 @@ func TestFault_F14_KeysStayInGo(t *testing.T) {
 	if dspex.CodeOf(err) != dspex.CodeLM {
 		t.Fatalf("got %v, want lm: nothing listens there", err)
 	}
-	var e *dspex.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*dspex.Error](err); ok {
 		for _, text := range []string{e.Error(), e.Completion, pythonText(e.Python)} {
 			if strings.Contains(text, canary) {
 				t.Errorf("the key is in the error: %s", text)
@@ -206,7 +205,7 @@ func TestFault_F14_KeysStayInGo(t *testing.T) {
 	seen := 0
 	for _, pid := range children(t) {
 		for _, file := range []string{"environ", "cmdline"} {
-			data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), file))
+			data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 			if err != nil { // It has ended.
 				continue
 			}

@@ -185,7 +185,7 @@ func children(tb testing.TB) []int {
 		if err != nil { // The thread has ended.
 			continue
 		}
-		for _, field := range strings.Fields(string(data)) {
+		for field := range strings.FieldsSeq(string(data)) {
 			pid, err := strconv.Atoi(field)
 			if err != nil {
 				tb.Fatalf("%s: %v", list, err)

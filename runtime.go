@@ -49,7 +49,7 @@ func Open(ctx context.Context, config Config) (*Runtime, error) {
 }
 
 func open(ctx context.Context, config Config, adjust func(*process.Options)) (*Runtime, error) {
-	settings, err := config.Settings.resolve()
+	settings, err := config.resolve()
 	if err != nil {
 		return nil, err
 	}
