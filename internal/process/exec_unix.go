@@ -58,7 +58,7 @@ func launch(ctx context.Context, c Command, o launchOptions) (*Process, error) {
 		p.abandon()
 		return nil, startError(c, path, err)
 	}
-	defer null.Close() //nolint:errcheck // it was only read
+	defer null.Close()
 
 	files := []uintptr{null.Fd(), uintptr(e.out), uintptr(e.err), uintptr(e.line)}
 	if c.Socket {
@@ -141,9 +141,11 @@ func (p *Process) plumb(e *ends, socket, stacks bool) (err error) {
 		p.output.read(s.name, r)
 	}
 	if socket {
-		if p.conn, e.socket, err = socketPair(syscall.SOCK_STREAM); err != nil {
+		conn, theirs, err := socketPair(syscall.SOCK_STREAM)
+		if err != nil {
 			return err
 		}
+		p.conn, e.socket = conn, theirs
 	}
 	if stacks {
 		if p.stacks, e.stacks, err = readablePipe("stacks"); err != nil {
@@ -184,7 +186,7 @@ func readablePipe(name string) (*os.File, int, error) {
 }
 
 // socketPair returns a connected pair of Unix sockets: one for Go, one for a child.
-func socketPair(kind int) (net.Conn, int, error) {
+func socketPair(kind int) (*net.UnixConn, int, error) {
 	ours, theirs, err := rawSocketPair(kind)
 	if err != nil {
 		return nil, -1, err
@@ -196,7 +198,13 @@ func socketPair(kind int) (net.Conn, int, error) {
 		_ = syscall.Close(theirs)
 		return nil, -1, err
 	}
-	return conn, theirs, nil
+	unix, ok := conn.(*net.UnixConn)
+	if !ok {
+		_ = conn.Close()
+		_ = syscall.Close(theirs)
+		return nil, -1, fmt.Errorf("a Unix socket became a %T", conn)
+	}
+	return unix, theirs, nil
 }
 
 func readNow(fd uintptr, buf []byte) (int, error) { return syscall.Read(int(fd), buf) }

@@ -98,7 +98,7 @@ func startForker(ctx context.Context, o ServerOptions) (*forker, error) {
 		return nil, status.Wrap(status.Unavailable, "start", err, "cannot make a socket for the fork server: %v", err)
 	}
 	f := &forker{
-		conn:    conn.(*net.UnixConn), //nolint:forcetypeassert // a Unix socket was made
+		conn:    conn,
 		board:   board,
 		lost:    make(chan struct{}),
 		pending: map[int64]chan<- forkReply{},
@@ -212,7 +212,7 @@ func (f *forker) last() (id int64, pid int) {
 	if _, err := f.board.ReadAt(page[:], 0); err != nil {
 		return 0, 0
 	}
-	return int64(binary.NativeEndian.Uint64(page[8:])), int(int32(binary.NativeEndian.Uint32(page[:]))) //nolint:gosec // as written
+	return int64(binary.NativeEndian.Uint64(page[8:])), int(int32(binary.NativeEndian.Uint32(page[:])))
 }
 
 // worker has a worker forked. It returns errForkerLost when the fork server ended first.

@@ -64,7 +64,7 @@ func (h *childHandle) poll() error {
 	}
 	var failure error
 	err = conn.Read(func(fd uintptr) bool {
-		ended := false
+		var ended bool
 		ended, failure = peek(unix.P_PIDFD, int(fd), unix.WNOHANG)
 		return ended || failure != nil
 	})

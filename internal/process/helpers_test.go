@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -22,7 +23,7 @@ import (
 const patience = 60 * time.Second
 
 // interpreter is the real path of python3, past shims that are shell scripts.
-var interpreter = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // looked up once
+var interpreter = sync.OnceValues(func() (string, error) {
 	out, err := exec.Command("python3", "-c", "import sys; print(sys.executable)").Output()
 	return strings.TrimSpace(string(out)), err
 })
@@ -43,6 +44,15 @@ func python(t testing.TB, env ...string) process.Python {
 		t.Fatal(err)
 	}
 	return process.Python{Path: path, Source: source, Env: append([]string{"PYTHONPATH=" + workers}, env...)}
+}
+
+func absolute(t testing.TB, path string) string {
+	t.Helper()
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return abs
 }
 
 func options(t testing.TB) process.ServerOptions {
@@ -109,9 +119,7 @@ func (w *peer) receive(v any) error {
 
 func (w *peer) send(op string, args map[string]any) error {
 	m := map[string]any{"op": op}
-	for k, v := range args {
-		m[k] = v
-	}
+	maps.Copy(m, args)
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ func (o *observer) hold(t testing.TB, pid int) int {
 		t.Fatalf("pidfd_open %d: %v", pid, err)
 	}
 	t.Cleanup(func() { _ = unix.Close(fd) })
-	o.fds = append(o.fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}) //nolint:gosec // a descriptor
+	o.fds = append(o.fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 	o.pids = append(o.pids, pid)
 	return fd
 }

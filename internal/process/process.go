@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -126,8 +127,8 @@ func failure(op, what, path, id string, exit Exit, tail []string) *status.Error 
 }
 
 func lastLine(lines []string) string {
-	for i := len(lines) - 1; i >= 0; i-- {
-		if line := strings.TrimSpace(lines[i]); line != "" {
+	for _, line := range slices.Backward(lines) {
+		if line := strings.TrimSpace(line); line != "" {
 			return line
 		}
 	}
@@ -138,8 +139,8 @@ func lastLine(lines []string) string {
 // traceback, or just the lines.
 func pythonError(tail []string) *status.PythonError {
 	e := &status.PythonError{Type: "process", Message: lastLine(tail), Stderr: tail}
-	for i := len(tail) - 1; i >= 0; i-- {
-		if tail[i] != "Traceback (most recent call last):" {
+	for i, begin := range slices.Backward(tail) {
+		if begin != "Traceback (most recent call last):" {
 			continue
 		}
 		e.Traceback = strings.Join(tail[i:], "\n")

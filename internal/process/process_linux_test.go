@@ -17,15 +17,6 @@ import (
 	"github.com/dspex/dspex/internal/status"
 )
 
-func absolute(t testing.TB, path string) string {
-	t.Helper()
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return abs
-}
-
 // stopped stops a process and waits until it is.
 func stopped(t testing.TB, pid int) {
 	t.Helper()
@@ -116,7 +107,7 @@ func TestFault_A6_AFailedStartExplainsItselfAtOnce(t *testing.T) {
 	forbidden := func(t *testing.T, o *process.ServerOptions) { o.Python.Path = absolute(t, "testdata/workers.py") }
 	foreign := func(t *testing.T, o *process.ServerOptions) {
 		o.Python.Path = filepath.Join(t.TempDir(), "python3")
-		if err := os.WriteFile(o.Python.Path, []byte("\x7fELF for another machine"), 0o700); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(o.Python.Path, []byte("\x7fELF for another machine"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -365,7 +356,7 @@ func TestAStoppedForkServerHoldsUpNobodyPastHisDeadline(t *testing.T) {
 func TestFault_C4_NothingIsLeftAfterStop(t *testing.T) {
 	modes(t, func(t *testing.T, o process.ServerOptions) {
 		before := descriptors(t)
-		marker := "DSPEX_TEST_MARKER=c4-" + strconv.Itoa(os.Getpid()) + "-" + string(map[bool]string{true: "s", false: "f"}[o.Spawn])
+		marker := "DSPEX_TEST_MARKER=c4-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatBool(o.Spawn)
 		o.Python.Env = append(o.Python.Env, marker)
 		s, err := process.StartServer(t.Context(), o)
 		if err != nil {
@@ -378,7 +369,9 @@ func TestFault_C4_NothingIsLeftAfterStop(t *testing.T) {
 			if i == 0 {
 				w.Kill()
 			}
-			defer w.Conn().Close() //nolint:errcheck // closed twice, on purpose
+			if err := w.Conn().Close(); err != nil {
+				t.Error(err)
+			}
 		}
 		if len(marked(t, marker)) == 0 {
 			t.Error("no process has the marker: the check is void")
@@ -391,7 +384,7 @@ func TestFault_C4_NothingIsLeftAfterStop(t *testing.T) {
 			if len(left) == 0 {
 				break
 			}
-			if time.Since(began) > goneSmall*noise() {
+			if time.Since(began) > within(goneSmall) {
 				t.Fatalf("processes left: %v", left)
 			}
 		}
@@ -421,7 +414,7 @@ func TestFault_C11_AKillNeverReachesAProcessThatReusedThePid(t *testing.T) {
 	if err := innocent.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	fds := []unix.PollFd{{Fd: int32(pidfd(t, innocent.Pid)), Events: unix.POLLIN}} //nolint:gosec // a descriptor
+	fds := []unix.PollFd{{Fd: int32(pidfd(t, innocent.Pid)), Events: unix.POLLIN}}
 	if n, err := unix.Poll(fds, 50); n != 0 || err != nil {
 		t.Errorf("the innocent process died: %d, %v", n, err)
 	}

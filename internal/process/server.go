@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"log/slog"
+	"maps"
 
 	"github.com/dspex/dspex/internal/status"
 )
@@ -167,9 +168,7 @@ func (s *Server) Worker(ctx context.Context, o WorkerOptions) (*Process, error) 
 	}
 	if s.opt.Debug {
 		options := map[string]any{"debug": true}
-		for k, v := range o.Options {
-			options[k] = v
-		}
+		maps.Copy(options, o.Options)
 		o.Options = options
 	}
 	if s.Mode().Kind == Spawn {

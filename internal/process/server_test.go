@@ -60,7 +60,7 @@ func TestManyWorkersAreMadeAtOnce(t *testing.T) {
 		wg.Go(func() {
 			w := startWorker(t, s, process.WorkerOptions{ID: fmt.Sprintf("w%d", i)})
 			hello := w.hello(t)
-			if hello["hello"] != w.ID() || int(hello["pid"].(float64)) != w.PID() { //nolint:forcetypeassert // else the test fails
+			if hello["hello"] != w.ID() || int(hello["pid"].(float64)) != w.PID() {
 				t.Errorf("worker %s, pid %d, says %v", w.ID(), w.PID(), hello)
 			}
 			pids[i] = w.PID()
@@ -98,7 +98,7 @@ func TestAWorkerHasOnlyItsOwnDescriptors(t *testing.T) {
 	}
 	kinds := map[string]int{}
 	for fd, target := range fds {
-		kind, _, _ := strings.Cut(target.(string), ":") //nolint:forcetypeassert // else the test fails
+		kind, _, _ := strings.Cut(target.(string), ":")
 		if fd == "0" && kind != "/dev/null" {
 			t.Errorf("standard input is %s", target)
 		}

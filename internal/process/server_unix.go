@@ -144,8 +144,7 @@ func (s *Server) keep(ctx context.Context, f *forker) {
 				}
 				return
 			}
-			var refusal *refusedError
-			if errors.As(err, &refusal) {
+			if refusal, ok := errors.AsType[*refusedError](err); ok {
 				s.set(func() { s.mode = Mode{Kind: Spawn, Reason: refusal.reason} })
 				return
 			}
