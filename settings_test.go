@@ -108,7 +108,7 @@ func TestContradictorySettingsAreRefusedByName(t *testing.T) {
 		"max below min":             {Settings{Min: 4, Max: 2}, "max is 2 but min is 4"},
 		"negative count":            {Settings{Slots: -1}, "slots is -1: want zero or more"},
 		"negative duration":         {Settings{CancelGrace: -time.Second}, "cancel_grace is -1s: want zero or more"},
-		"unknown backend":           {Settings{Backend: "proces"}, `backend is "proces": no such value (did you mean "process"?)`},
+		"unknown backend":           {Settings{Backend: "prcess"}, `backend is "prcess": no such value (did you mean "process"?)`},
 		"unknown adapter":           {Settings{Adapter: "jsn"}, `adapter is "jsn": no such value (did you mean "json"?)`},
 		"a module that is no name":  {Settings{Python: PythonSettings{Preload: []string{"os; x"}}}, `python.preload has "os; x"`},
 		"a module that is relative": {Settings{Python: PythonSettings{Preload: []string{".rag"}}}, `python.preload has ".rag"`},

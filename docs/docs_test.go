@@ -14,8 +14,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dspex/dspex"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/dspex/dspex"
 )
 
 func TestFaultsListsExactlyTheFaultTestsOfTheCode(t *testing.T) {
@@ -28,7 +29,7 @@ func TestFaultsListsExactlyTheFaultTestsOfTheCode(t *testing.T) {
 		}
 		for name := range strings.SplitSeq(row[2], ",") {
 			name = strings.Trim(strings.TrimSpace(name), "`")
-			if m := id.FindStringSubmatch(name); m == nil || m[1] != row[0] {
+			if m := id.FindStringSubmatch(name); len(m) < 2 || m[1] != row[0] {
 				t.Errorf("%q stands beside %s but is no test of it", name, row[0])
 			}
 			listed = append(listed, name)

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/dspex/dspex"
 	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
 )
 
 func (a *app) configCommand() *cobra.Command {

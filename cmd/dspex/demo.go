@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/status"
 	"github.com/dspex/dspex/lm"
-	"github.com/spf13/cobra"
 )
 
 // The demo's three programs: Go types in, Go types out.
@@ -33,26 +35,38 @@ type (
 		Answer string `json:"answer" dspy:"one or two words"`
 	}
 
-	review struct {
-		Review string `json:"review"`
+	sentence struct {
+		Sentence string `json:"sentence"`
 	}
-	verdict struct {
-		Sentiment string `json:"sentiment" enum:"positive,negative"`
+	topic struct {
+		Topic string `json:"topic" enum:"food,sport,weather"`
 	}
 )
 
 var (
-	extract  = dspex.Predict[note, person]("Extract the person that the text is about.")
-	think    = dspex.ChainOfThought[question, answer]("Answer the question.")
-	classify = dspex.Predict[review, verdict]("Is the review positive or negative?")
+	extract = dspex.Predict[note, person]("Extract the person that the text is about.")
+
+	think = dspex.ChainOfThought[question, answer](
+		"Answer the question. Explain your reasoning in a full sentence first.")
+
+	classify = dspex.Predict[sentence, topic]("Which topic is the sentence about?", dspex.WithDemos(
+		dspex.Values{"sentence": "We ate pizza.", "topic": "food"},
+		dspex.Values{"sentence": "The sun shines.", "topic": "weather"},
+		dspex.Values{"sentence": "They play tennis.", "topic": "sport"},
+	))
 )
 
-// demoReviews are told apart by a very small model, too.
-var demoReviews = []review{
-	{"Wonderful, I love it."}, {"Terrible, it broke at once."},
-	{"Great sound, great price."}, {"A waste of money."},
-	{"The best purchase this year."}, {"It never worked."},
-	{"My children are happy with it."}, {"Awful service, never again."},
+// demoSentences are chosen so that a very small model, given the demonstrations above, tells
+// them apart: the story is about dspex, not about the model.
+var demoSentences = []sentence{
+	{"The soup is hot and tasty."},
+	{"It rains all day."},
+	{"She won the football match."},
+	{"I baked bread with cheese."},
+	{"He runs a marathon."},
+	{"It is cold and windy."},
+	{"Our team scored two goals."},
+	{"They ate rice and fish."},
 }
 
 // demoWorkers leaves one to lose.
@@ -60,11 +74,11 @@ const demoWorkers = 2
 
 // demoJSON is what `dspex demo --json` prints.
 type demoJSON struct {
-	Extraction     demoStep[person]    `json:"extraction"`
-	ChainOfThought demoStep[answer]    `json:"chain_of_thought"`
-	Classification []demoStep[verdict] `json:"classification"`
-	Killed         *killJSON           `json:"killed,omitempty"`
-	Figures        demoFigures         `json:"figures"`
+	Extraction     demoStep[person]  `json:"extraction"`
+	ChainOfThought demoStep[answer]  `json:"chain_of_thought"`
+	Classification []demoStep[topic] `json:"classification"`
+	Killed         *killJSON         `json:"killed,omitempty"`
+	Figures        demoFigures       `json:"figures"`
 }
 
 type demoStep[Out any] struct {
@@ -107,8 +121,8 @@ func (a *app) demoCommand() *cobra.Command {
 			"middle of which it kills a worker. The first run sets up Python and needs the network.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			settings, _, err := a.load(flagValue{"demo", "min", fmt.Sprint(demoWorkers)},
-				flagValue{"demo", "max", fmt.Sprint(demoWorkers)}, flagValue{"demo", "lazy", "false"})
+			settings, _, err := a.load(flagValue{"demo", "min", strconv.Itoa(demoWorkers)},
+				flagValue{"demo", "max", strconv.Itoa(demoWorkers)}, flagValue{"demo", "lazy", "false"})
 			if err != nil {
 				return err
 			}
@@ -140,7 +154,7 @@ func (a *app) demo(ctx context.Context, o opening, model opener, modelName strin
 	stats := s.rt.Stats()
 	d.out.Figures.Backend, d.out.Figures.Mode = stats.Backend, stats.Mode
 	d.out.Figures.ReadyMS = ms(time.Since(start))
-	p.line("%d workers (%s) and the model %q are ready after %s.", len(stats.Workers), stats.Mode, modelName, took(time.Since(start)))
+	p.linef("%d workers (%s) and the model %q are ready after %s.", len(stats.Workers), stats.Mode, modelName, took(time.Since(start)))
 	for _, chapter := range []func(context.Context) error{d.extraction, d.thought, d.batch} {
 		if err := chapter(ctx); err != nil {
 			return err
@@ -169,38 +183,38 @@ type demoRun struct {
 func (d *demoRun) extraction(ctx context.Context) error {
 	in := note{"Maria Lopez is a nurse. She is 34 years old."}
 	d.page.chapter("1. An extraction into a Go struct")
-	d.page.line("in   %s", in.Text)
+	d.page.linef("in   %s", in.Text)
 	step, err := demoCall(ctx, d, extract, in, in.Text)
 	if err != nil {
 		return err
 	}
 	d.out.Figures.FirstPredictionMS = ms(time.Since(d.start))
 	d.out.Extraction = step
-	d.page.line("out  person{Name: %q, Age: %d, Profession: %q}", step.Output.Name, step.Output.Age, step.Output.Profession)
-	d.page.note("%s on worker %s", took(millis(step.TookMS)), step.Worker.ID)
+	d.page.linef("out  person{Name: %q, Age: %d, Profession: %q}", step.Output.Name, step.Output.Age, step.Output.Profession)
+	d.page.notef("%s on worker %s", took(millis(step.TookMS)), step.Worker.ID)
 	return nil
 }
 
 func (d *demoRun) thought(ctx context.Context) error {
 	in := question{"What is the capital of France?"}
 	d.page.chapter("2. A chain of thought")
-	d.page.line("in   %s", in.Question)
+	d.page.linef("in   %s", in.Question)
 	step, err := demoCall(ctx, d, think, in, in.Question)
 	if err != nil {
 		return err
 	}
 	d.out.ChainOfThought = step
-	d.page.line("why  %s", step.Reasoning)
-	d.page.line("out  answer{Answer: %q}", step.Output.Answer)
-	d.page.note("%s on worker %s", took(millis(step.TookMS)), step.Worker.ID)
+	d.page.linef("why  %s", step.Reasoning)
+	d.page.linef("out  answer{Answer: %q}", step.Output.Answer)
+	d.page.notef("%s on worker %s", took(millis(step.TookMS)), step.Worker.ID)
 	return nil
 }
 
-// batch classifies the reviews, half before a worker is killed and half after.
+// batch classifies the sentences, half before a worker is killed and half after.
 func (d *demoRun) batch(ctx context.Context) error {
 	d.page.chapter("3. A classification over a batch, with a worker killed in the middle")
-	half := len(demoReviews) / 2
-	if err := d.classify(ctx, demoReviews[:half]); err != nil {
+	half := len(demoSentences) / 2
+	if err := d.classify(ctx, demoSentences[:half]); err != nil {
 		return err
 	}
 	killed, err := d.kill(ctx)
@@ -219,25 +233,25 @@ func (d *demoRun) batch(ctx context.Context) error {
 		}()
 	}
 	// The calls go on while the worker is being replaced.
-	err = d.classify(ctx, demoReviews[half:])
+	err = d.classify(ctx, demoSentences[half:])
 	return errors.Join(err, <-restored)
 }
 
-func (d *demoRun) classify(ctx context.Context, reviews []review) error {
-	for r := range classify.Batch(ctx, d.rt, reviews, dspex.Concurrency(4)) {
-		text := reviews[r.Index].Review
+func (d *demoRun) classify(ctx context.Context, sentences []sentence) error {
+	for r := range classify.Batch(ctx, d.rt, sentences, dspex.Concurrency(4)) {
+		text := sentences[r.Index].Sentence
 		if r.Err != nil {
 			d.out.Figures.Failed++
-			d.page.line("%-9s %s", "failed", text)
-			d.page.note("%v", r.Err)
+			d.page.linef("%-9s %s", "failed", text)
+			d.page.notef("%v", r.Err)
 			continue
 		}
-		d.out.Classification = append(d.out.Classification, demoStep[verdict]{
+		d.out.Classification = append(d.out.Classification, demoStep[topic]{
 			Input: text, Output: r.Prediction.Output,
 			Worker: r.Prediction.Worker, TookMS: ms(r.Prediction.Timing.Total),
 		})
 		count(d, r.Prediction.Calls, r.Prediction.Usage)
-		d.page.line("%-9s %s", r.Prediction.Output.Sentiment, text)
+		d.page.linef("%-9s %s", r.Prediction.Output.Topic, text)
 	}
 	return ctx.Err()
 }
@@ -262,7 +276,7 @@ func (d *demoRun) kill(ctx context.Context) (*killJSON, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.page.line("%-9s worker %s, process %d; noticed after %s", "kill -9", victim.ID, victim.PID, took(noticed))
+	d.page.linef("%-9s worker %s, process %d; noticed after %s", "kill -9", victim.ID, victim.PID, took(noticed))
 	return &killJSON{Worker: victim, NoticedMS: ms(noticed)}, nil
 }
 
@@ -302,12 +316,12 @@ func (d *demoRun) figures() {
 	f.WorkersStarted, f.WorkersLost = stats.Started, stats.Lost
 	f.TotalMS = ms(time.Since(d.start))
 	d.page.chapter("What happened")
-	d.page.line("%d predictions, %d failed, in %s; the first after %s", f.Predictions, f.Failed,
+	d.page.linef("%d predictions, %d failed, in %s; the first after %s", f.Predictions, f.Failed,
 		took(millis(f.TotalMS)), took(millis(f.FirstPredictionMS)))
-	d.page.line("%d language model calls, %d tokens in, %d out", f.LMCalls, f.Usage.InputTokens, f.Usage.OutputTokens)
-	d.page.line("%d workers started, %d lost", f.WorkersStarted, f.WorkersLost)
+	d.page.linef("%d language model calls, %d tokens in, %d out", f.LMCalls, f.Usage.InputTokens, f.Usage.OutputTokens)
+	d.page.linef("%d workers started, %d lost", f.WorkersStarted, f.WorkersLost)
 	if k := d.out.Killed; k != nil && f.Failed == 0 {
-		d.page.line("the killed worker was replaced %s later, and no request failed", took(millis(k.RestoredMS)))
+		d.page.linef("the killed worker was replaced %s later, and no request failed", took(millis(k.RestoredMS)))
 	}
 }
 

@@ -12,7 +12,7 @@ func demoAnswers(tb testing.TB) string {
 	lines := []string{
 		`{"match": "Maria", "answer": "[[ ## name ## ]]\nMaria Lopez\n\n[[ ## age ## ]]\n34\n\n[[ ## profession ## ]]\nnurse\n\n[[ ## completed ## ]]"}`,
 		`{"match": "capital", "answer": "[[ ## reasoning ## ]]\nParis is.\n\n[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"}`,
-		`{"match": "", "answer": "[[ ## sentiment ## ]]\npositive\n\n[[ ## completed ## ]]"}`,
+		`{"match": "", "answer": "[[ ## topic ## ]]\nfood\n\n[[ ## completed ## ]]"}`,
 	}
 	return answers(tb, lines...)
 }
@@ -30,7 +30,7 @@ func TestTheDemoLosesAWorkerAndNoRequest(t *testing.T) {
 		t.Errorf("extraction %+v, chain of thought %+v", out.Extraction.Output, out.ChainOfThought)
 	}
 	f := out.Figures
-	if len(out.Classification) != len(demoReviews) || f.Failed != 0 || f.Predictions != len(demoReviews)+2 {
+	if len(out.Classification) != len(demoSentences) || f.Failed != 0 || f.Predictions != len(demoSentences)+2 {
 		t.Errorf("%d classifications, figures %+v", len(out.Classification), f)
 	}
 	if out.Killed == nil || out.Killed.Worker.PID == 0 || f.WorkersLost != 1 || f.WorkersStarted != demoWorkers+1 {

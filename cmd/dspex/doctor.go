@@ -8,10 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/process"
 	"github.com/dspex/dspex/internal/pyenv"
-	"github.com/spf13/cobra"
 )
 
 // The states of a check, beside those of pyenv.

@@ -98,8 +98,7 @@ func (a *app) fail(ctx context.Context, err error, asJSON bool) int {
 	case errors.As(err, &usage):
 		code = exitUsage
 	}
-	var printed reported
-	if errors.As(err, &printed) {
+	if _, printed := errors.AsType[reported](err); printed {
 		return code
 	}
 	line := brief(err)

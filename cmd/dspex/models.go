@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/status"
@@ -14,7 +16,6 @@ import (
 	"github.com/dspex/dspex/lm/local"
 	"github.com/dspex/dspex/lm/openai"
 	"github.com/dspex/dspex/lm/scripted"
-	"github.com/spf13/cobra"
 )
 
 // The forms of --lm.

@@ -38,11 +38,11 @@ func isTerminal(w io.Writer) bool {
 func (p *page) heading(text string) { fmt.Fprintf(p.w, "%s%s%s\n", p.bold, text, p.off) }
 func (p *page) chapter(text string) { fmt.Fprintf(p.w, "\n%s%s%s\n", p.bold, text, p.off) }
 
-func (p *page) line(format string, args ...any) {
+func (p *page) linef(format string, args ...any) {
 	fmt.Fprintf(p.w, "  "+format+"\n", args...)
 }
 
-func (p *page) note(format string, args ...any) {
+func (p *page) notef(format string, args ...any) {
 	fmt.Fprintf(p.w, "  %s%s%s\n", p.dim, fmt.Sprintf(format, args...), p.off)
 }
 

@@ -7,10 +7,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/lm"
-	"github.com/spf13/cobra"
 )
 
 // runJSON is what `dspex run --json` prints.
@@ -52,7 +53,7 @@ func (a *app) runCommand() *cobra.Command {
 			"taken as it is; any other is JSON, or a bare word. NAME=VALUE wins over --input.",
 		Example: "  dspex run 'text -> name: str, age: int' text='Maria Lopez, 34, is a nurse.'\n" +
 			"  dspex run --module cot --lm openai/gpt-4o-mini 'question -> answer' question='Why is the sky blue?'",
-		Args: func(cmd *cobra.Command, args []string) error {
+		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef("the signature is missing: write dspex run 'question -> answer' question=…")
 			}

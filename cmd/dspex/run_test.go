@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/dspex/dspex"
 )
 
 // answers writes a script of model answers, one JSON value per line.
@@ -22,7 +24,8 @@ const (
 )
 
 func TestRunPrintsALineForEachOutput(t *testing.T) {
-	got := dspexCommand(t, "", nil, "run", "--lm", answers(t, mariaAnswer), "text -> name: str, age: int", "text=Maria Lopez, 34, is a nurse.")
+	got := dspexCommand(t, `{"text": "Maria Lopez, 34, is a nurse."}`, nil, "run", "--lm", answers(t, mariaAnswer),
+		"text -> name: str, age: int", "--input", "-")
 	if got.code != exitOK {
 		t.Fatalf("exit code %d: %s", got.code, got.stderr)
 	}
@@ -54,31 +57,71 @@ func TestRunPrintsOneJSONValue(t *testing.T) {
 	}
 }
 
-func TestTheReasoningOfAPredictIsNull(t *testing.T) {
-	got := dspexCommand(t, "", nil, "run", "--json", "--lm", answers(t, mariaAnswer), "text -> name, age: int", "text=x")
-	if !strings.Contains(got.stdout, `"reasoning": null`) {
-		t.Errorf("output is %q", got.stdout)
+func TestInputsComeFromAFileStandardInputAndArguments(t *testing.T) {
+	signature, err := dspex.ParseSignature("context: list[str], question, n: Optional[int] -> answer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	object := `{"context": ["a", "b"], "question": "7"}`
+	both := dspex.Values{"context": []any{"a", "b"}, "question": "7"}
+	for name, tc := range map[string]struct {
+		input string
+		pairs []string
+		want  dspex.Values
+	}{
+		"a file":         {file(t, "in.json", object), nil, both},
+		"standard input": {"-", nil, both},
+		"arguments":      {"", []string{`context=["a", "b"]`, "question=7"}, both},
+		"an argument over a file": {
+			file(t, "in.json", `{"context": ["c"], "question": "7"}`), []string{`context=["a","b"]`}, both,
+		},
+		"every digit of a number": {
+			"",
+			[]string{`context=[]`, "question=a=b", "n=123456789012345678901"},
+			dspex.Values{"context": []any{}, "question": "a=b", "n": json.Number("123456789012345678901")},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &app{std: streams{in: strings.NewReader(object)}}
+			got, err := a.readInputs(signature, tc.input, tc.pairs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("inputs (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
-func TestInputsComeFromAFileStandardInputAndArguments(t *testing.T) {
-	model := func() string {
-		return answers(t, `{"match": "[\"a\", \"b\"]", "answer": "[[ ## answer ## ]]\ngot both\n\n[[ ## completed ## ]]"}`)
+func TestTheValueOfATextIsTakenAsItIsAndAnyOtherIsJSONOrABareWord(t *testing.T) {
+	signature, err := dspex.ParseSignature("s, o: Optional[str], i: int, f: float, b: bool, d: date, " +
+		"w: Literal['1', '2'], k: Literal[1, 2], l: list[str], u: Union[int, str] -> answer")
+	if err != nil {
+		t.Fatal(err)
 	}
-	object := `{"context": ["a", "b"], "question": "from the file"}`
-	const signature = "context: list[str], question -> answer"
-	for name, args := range map[string][]string{
-		"a file":                  {"--input", file(t, "in.json", object), signature},
-		"standard input":          {"--input", "-", signature},
-		"arguments":               {signature, `context=["a", "b"]`, "question=1"},
-		"an argument over a file": {"--input", file(t, "in.json", `{"context": ["c"], "question": "x"}`), signature, `context=["a","b"]`},
+	for _, tc := range []struct {
+		name, raw string
+		want      any
+	}{
+		{"s", `{"a": 1}`, `{"a": 1}`},
+		{"s", "12", "12"},
+		{"o", "12", "12"},
+		{"i", "12", json.Number("12")},
+		{"i", "twelve", "twelve"},
+		{"f", "1e3", json.Number("1e3")},
+		{"b", "true", true},
+		{"d", "2026-01-02", "2026-01-02"},
+		{"w", "1", "1"},
+		{"k", "1", json.Number("1")},
+		{"l", `["a"]`, []any{"a"}},
+		{"u", "12", json.Number("12")},
+		{"u", "twelve", "twelve"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			got := dspexCommand(t, object, nil, append([]string{"run", "--lm", model()}, args...)...)
-			if got.code != exitOK || got.stdout != "answer: got both\n" {
-				t.Errorf("exit code %d, output %q, standard error %q", got.code, got.stdout, got.stderr)
-			}
-		})
+		field, _ := signature.Field(tc.name)
+		if diff := cmp.Diff(tc.want, inputValue(&field.Schema, tc.raw)); diff != "" {
+			t.Errorf("%s=%s (-want +got):\n%s", tc.name, tc.raw, diff)
+		}
 	}
 }
 

@@ -7,9 +7,10 @@ import (
 	"os"
 	"strings"
 
-	"github.com/dspex/dspex"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/dspex/dspex"
 )
 
 // defaultConfig is read where it exists in the working directory and no --config is given.

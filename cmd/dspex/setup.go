@@ -3,9 +3,10 @@ package main
 import (
 	"fmt"
 
+	"github.com/spf13/cobra"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/pyenv"
-	"github.com/spf13/cobra"
 )
 
 // setupJSON is what `dspex setup --json` prints.

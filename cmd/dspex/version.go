@@ -5,8 +5,9 @@ import (
 	"runtime"
 	"runtime/debug"
 
-	"github.com/dspex/dspex"
 	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
 )
 
 // versionJSON is what `dspex version --json` prints.
