@@ -108,6 +108,8 @@ def configure(params: Any, options: Options, weights: pathlib.Path) -> None:
     params.n_parallel = options.parallel
     params.cpuparams.n_threads = options.threads
     params.cpuparams_batch.n_threads = options.threads
+    params.cpuparams.poll = 0  # as OMP_WAIT_POLICY=passive, for builds without OpenMP
+    params.cpuparams_batch.poll = 0
     params.n_gpu_layers = 0  # the same arithmetic, and so the same answers, on every machine
     params.sampling.seed = options.seed
     params.sampling.temp = 0.0
