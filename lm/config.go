@@ -1,6 +1,9 @@
 package lm
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"maps"
+)
 
 // Config holds the settings of a request. It is also what users set on a program
 // or a call. A nil pointer, an empty slice and an empty string mean that nothing
@@ -87,9 +90,7 @@ func mergeObjects(base, over json.RawMessage) json.RawMessage {
 	case len(base) == 0 || json.Unmarshal(base, &members) != nil || members == nil:
 		return over
 	}
-	for k, v := range more {
-		members[k] = v
-	}
+	maps.Copy(members, more)
 	merged, err := json.Marshal(members)
 	if err != nil {
 		return over

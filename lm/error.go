@@ -45,7 +45,7 @@ const (
 	KindUnexpected
 )
 
-var kinds = [...]string{
+var kinds = [...]string{ //nolint:gochecknoglobals // a constant table
 	KindRateLimit:          "rate_limit",
 	KindTimeout:            "timeout",
 	KindServer:             "server",

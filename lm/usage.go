@@ -35,7 +35,7 @@ const (
 	usageFields
 )
 
-var usageNames = [usageFields]string{
+var usageNames = [usageFields]string{ //nolint:gochecknoglobals // a constant table
 	"input_tokens", "output_tokens", "total_tokens", "cache_read_tokens",
 	"cache_write_tokens", "reasoning_tokens", "input_audio_tokens", "output_audio_tokens",
 }

@@ -218,7 +218,11 @@ func TestALazyModelReportsItsFailureWithTheFirstRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer m.Close(t.Context())
+	defer func() {
+		if err := m.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
 	_, err = m.Complete(t.Context(), ask("Hello?"))
 	if lm.KindOf(err) != lm.KindNotConfigured || !strings.Contains(err.Error(), "nowhere.gguf") {
 		t.Errorf("got %v", err)

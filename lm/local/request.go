@@ -12,12 +12,12 @@ func prepare(req *lm.Request) (*lm.Request, error) {
 	for i := range req.Messages {
 		for j := range req.Messages[i].Parts {
 			if p := &req.Messages[i].Parts[j]; p.Media != nil {
-				return nil, refuse(fmt.Sprintf("messages[%d].parts[%d]", i, j), "the model reads text only, and this is %s", p.Type)
+				return nil, refusef(fmt.Sprintf("messages[%d].parts[%d]", i, j), "the model reads text only, and this is %s", p.Type)
 			}
 		}
 	}
 	if r := req.Config.Reasoning; r != nil && r.Effort != "off" {
-		return nil, refuse("config.reasoning", "the model does not reason")
+		return nil, refusef("config.reasoning", "the model does not reason")
 	}
 	prepared := *req
 	c := &prepared.Config
@@ -46,6 +46,6 @@ func seed(req *lm.Request) int64 {
 	return ((n % limit) + limit) % limit
 }
 
-func refuse(path, format string, args ...any) *lm.Error {
+func refusef(path, format string, args ...any) *lm.Error {
 	return lm.Errorf(lm.KindUnsupportedFeature, provider, "%s: %s", path, fmt.Sprintf(format, args...))
 }

@@ -224,7 +224,7 @@ func (m *Model) Stream(ctx context.Context, req *lm.Request) iter.Seq2[lm.Event,
 		defer cancel()
 		var answer *http.Response
 		stream := m.completions.NewStreaming(callCtx, params, option.WithResponseInto(&answer))
-		defer stream.Close()
+		defer stream.Close() //nolint:errcheck // what it had to say was read from it
 		if err := stream.Err(); err != nil {
 			yield(lm.Event{}, m.failure(ctx, callCtx, answer, err))
 			return

@@ -3,7 +3,6 @@ package openai
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	sdk "github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/packages/param"
@@ -21,8 +20,8 @@ type builder struct {
 	extra       map[string]any
 }
 
-// refuse records that the protocol has no place for what is at path.
-func (b *builder) refuse(path, format string, args ...any) {
+// refusef records that the protocol has no place for what is at path.
+func (b *builder) refusef(path, format string, args ...any) {
 	if b.refusal == nil {
 		b.refusal = lm.Errorf(lm.KindUnsupportedFeature, b.name, "%s: %s", path, fmt.Sprintf(format, args...))
 	}
@@ -77,7 +76,7 @@ func (b *builder) sampling(c *lm.Config, p *sdk.ChatCompletionNewParams) {
 	}
 	if c.TopK != nil {
 		if !b.dialect.TopK {
-			b.refuse("config.top_k", "this endpoint has no such setting")
+			b.refusef("config.top_k", "this endpoint has no such setting")
 		}
 		b.extra["top_k"] = *c.TopK
 	}
@@ -93,7 +92,7 @@ func (b *builder) sampling(c *lm.Config, p *sdk.ChatCompletionNewParams) {
 	}
 	switch c.Probabilities {
 	case "required":
-		b.refuse("config.probabilities", "this protocol does not measure probabilities of fields")
+		b.refusef("config.probabilities", "this protocol does not measure probabilities of fields")
 	case "if_available":
 		b.drop("config.probabilities", "this protocol does not measure probabilities of fields")
 	}
@@ -118,7 +117,7 @@ func (b *builder) format(f *lm.ResponseFormat, p *sdk.ChatCompletionNewParams) {
 		optional(&schema.Strict, f.Strict)
 		p.ResponseFormat.OfJSONSchema = &shared.ResponseFormatJSONSchemaParam{JSONSchema: schema}
 	default:
-		b.refuse("config.response_format", "%q is not a response format", f.Type)
+		b.refusef("config.response_format", "%q is not a response format", f.Type)
 	}
 }
 
@@ -127,11 +126,11 @@ func (b *builder) thinking(r *lm.Reasoning, p *sdk.ChatCompletionNewParams) {
 	case r == nil:
 		return
 	case r.ThinkingBudget != nil:
-		b.refuse("config.reasoning.thinking_budget", "this protocol has an effort, but no budget of tokens")
+		b.refusef("config.reasoning.thinking_budget", "this protocol has an effort, but no budget of tokens")
 	case r.Summary == "auto":
 		b.drop("config.reasoning.summary", "this protocol has no switch for it; what the server shows is returned")
 	case r.Summary != "":
-		b.refuse("config.reasoning.summary", "this protocol has no levels of summary")
+		b.refusef("config.reasoning.summary", "this protocol has no levels of summary")
 	}
 	p.ReasoningEffort = shared.ReasoningEffort(r.Effort)
 	switch r.Effort {
@@ -147,19 +146,19 @@ func (b *builder) cache(c *lm.CacheConfig) {
 		return
 	}
 	if c.Resource != "" {
-		b.refuse("config.cache.resource", "this protocol has no stored caches")
+		b.refusef("config.cache.resource", "this protocol has no stored caches")
 	}
 	// Prefixes are cached by the servers themselves: prefix and prefix_until_index ask
 	// for what happens anyway, and mode "off" for nothing that could be sent.
 	if c.Key != "" {
 		if !b.dialect.PromptCache {
-			b.refuse("config.cache.key", "this endpoint has no such setting")
+			b.refusef("config.cache.key", "this endpoint has no such setting")
 		}
 		b.extra["prompt_cache_key"] = c.Key
 	}
 	if c.Retention == "long" {
 		if !b.dialect.PromptCache {
-			b.refuse("config.cache.retention", "this endpoint has no long retention")
+			b.refusef("config.cache.retention", "this endpoint has no long retention")
 		}
 		b.extra["prompt_cache_retention"] = "24h"
 	}
@@ -187,12 +186,12 @@ func (b *builder) extensions(raw json.RawMessage) {
 	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &members); err != nil {
-		b.refuse("config.extensions", "not a JSON object")
+		b.refusef("config.extensions", "not a JSON object")
 		return
 	}
 	for name, value := range members {
 		if reserved(name) {
-			b.refuse("config.extensions."+name, "it is no extension; set it in the request or not at all")
+			b.refusef("config.extensions."+name, "it is no extension; set it in the request or not at all")
 			return
 		}
 		b.extra[name] = value
@@ -202,7 +201,7 @@ func (b *builder) extensions(raw json.RawMessage) {
 func (b *builder) tools(req *lm.Request, p *sdk.ChatCompletionNewParams) {
 	for i, t := range req.Tools {
 		if t.Type != lm.ToolFunction {
-			b.refuse(fmt.Sprintf("tools[%d]", i), "%q is built in at some providers; this protocol carries functions only", t.Name)
+			b.refusef(fmt.Sprintf("tools[%d]", i), "%q is built in at some providers; this protocol carries functions only", t.Name)
 			continue
 		}
 		function := shared.FunctionDefinitionParam{Name: t.Name}
@@ -245,232 +244,4 @@ func (b *builder) tools(req *lm.Request, p *sdk.ChatCompletionNewParams) {
 		}
 		p.ToolChoice = sdk.ToolChoiceOptionAllowedTools(allowed)
 	}
-}
-
-func (b *builder) messages(req *lm.Request) []sdk.ChatCompletionMessageParamUnion {
-	list := make([]sdk.ChatCompletionMessageParamUnion, 0, len(req.Messages)+1)
-	switch {
-	case len(req.SystemParts) > 0:
-		list = append(list, sdk.SystemMessage(b.texts("system", req.SystemParts)))
-	case req.System != "":
-		list = append(list, sdk.SystemMessage(req.System))
-	}
-	for i := range req.Messages {
-		msg := &req.Messages[i]
-		path := fmt.Sprintf("messages[%d]", i)
-		switch msg.Role {
-		case lm.RoleUser:
-			list = append(list, b.user(path, msg.Parts))
-		case lm.RoleAssistant:
-			list = append(list, b.assistant(path, msg.Parts))
-		case lm.RoleDeveloper:
-			texts := b.texts(path, msg.Parts)
-			if b.dialect.DeveloperRole == "developer" {
-				list = append(list, sdk.DeveloperMessage(texts))
-			} else {
-				list = append(list, sdk.SystemMessage(texts))
-			}
-		case lm.RoleTool:
-			list = append(list, b.results(path, msg.Parts)...)
-		default:
-			b.refuse(path, "%q is not a role", msg.Role)
-		}
-	}
-	return list
-}
-
-func at(path string, i int) string { return fmt.Sprintf("%s.parts[%d]", path, i) }
-
-// texts is for messages that hold nothing but text.
-func (b *builder) texts(path string, parts []lm.Part) []sdk.ChatCompletionContentPartTextParam {
-	var list []sdk.ChatCompletionContentPartTextParam
-	for i := range parts {
-		if text, ok := b.text(path, i, &parts[i]); ok {
-			list = append(list, sdk.ChatCompletionContentPartTextParam{Text: text})
-		}
-	}
-	return list
-}
-
-// text returns what a part says in a place that holds text only.
-func (b *builder) text(path string, i int, p *lm.Part) (string, bool) {
-	switch p.Type {
-	case lm.PartText:
-		return p.Text, true
-	case lm.PartData:
-		return string(p.Data.Value), true
-	case lm.PartThinking:
-		b.drop(at(path, i), "this protocol does not take reasoning back")
-		return "", false
-	default:
-		b.refuse(at(path, i), "%s has no place in this message", article(p.Type))
-		return "", false
-	}
-}
-
-func article(t lm.PartType) string {
-	if strings.ContainsRune("aeiou", rune(t[0])) {
-		return fmt.Sprintf("an %s part", t)
-	}
-	return fmt.Sprintf("a %s part", t)
-}
-
-func (b *builder) user(path string, parts []lm.Part) sdk.ChatCompletionMessageParamUnion {
-	if len(parts) == 1 && (parts[0].Type == lm.PartText || parts[0].Type == lm.PartData) {
-		text, _ := b.text(path, 0, &parts[0])
-		return sdk.UserMessage(text)
-	}
-	var list []sdk.ChatCompletionContentPartUnionParam
-	for i := range parts {
-		switch p := &parts[i]; p.Type {
-		case lm.PartImage:
-			list = append(list, b.image(at(path, i), p.Media))
-		case lm.PartAudio:
-			list = append(list, b.audio(at(path, i), p.Media))
-		case lm.PartDocument:
-			list = append(list, b.document(at(path, i), p.Media))
-		default:
-			if text, ok := b.text(path, i, p); ok {
-				list = append(list, sdk.TextContentPart(text))
-			}
-		}
-	}
-	return sdk.UserMessage(list)
-}
-
-func (b *builder) image(path string, m *lm.Media) sdk.ChatCompletionContentPartUnionParam {
-	image := sdk.ChatCompletionContentPartImageImageURLParam{URL: m.URL, Detail: m.Detail}
-	switch {
-	case m.URL != "":
-	case m.Data != "":
-		image.URL = dataURI(m)
-	default:
-		b.refuse(path, "an image has to be inline or at a URL; this protocol takes no file, and no path is opened")
-	}
-	return sdk.ImageContentPart(image)
-}
-
-func dataURI(m *lm.Media) string {
-	if strings.HasPrefix(m.Data, "data:") {
-		return m.Data
-	}
-	return "data:" + m.MediaType + ";base64," + m.Data
-}
-
-func (b *builder) audio(path string, m *lm.Media) sdk.ChatCompletionContentPartUnionParam {
-	var format string
-	switch m.MediaType {
-	case "audio/wav", "audio/x-wav", "audio/wave":
-		format = "wav"
-	case "audio/mpeg", "audio/mp3":
-		format = "mp3"
-	default:
-		b.refuse(path, "audio has to be wav or mp3, not %q", m.MediaType)
-	}
-	if m.Data == "" {
-		b.refuse(path, "audio has to be inline")
-	}
-	return sdk.InputAudioContentPart(sdk.ChatCompletionContentPartInputAudioInputAudioParam{Data: m.Data, Format: format})
-}
-
-func (b *builder) document(path string, m *lm.Media) sdk.ChatCompletionContentPartUnionParam {
-	var file sdk.ChatCompletionContentPartFileFileParam
-	switch {
-	case m.FileID != "":
-		file.FileID = sdk.String(m.FileID)
-	case m.Data != "":
-		file.FileData = sdk.String(dataURI(m))
-		file.Filename = sdk.String("document" + extension(m.MediaType)) // Required with data.
-	default:
-		b.refuse(path, "a document has to be inline or an uploaded file; this protocol takes no URL, and no path is opened")
-	}
-	return sdk.FileContentPart(file)
-}
-
-func extension(mediaType string) string {
-	switch mediaType {
-	case "application/pdf":
-		return ".pdf"
-	case "text/plain":
-		return ".txt"
-	case "text/markdown":
-		return ".md"
-	case "application/json":
-		return ".json"
-	default:
-		return ""
-	}
-}
-
-func (b *builder) assistant(path string, parts []lm.Part) sdk.ChatCompletionMessageParamUnion {
-	var (
-		msg     sdk.ChatCompletionAssistantMessageParam
-		content []sdk.ChatCompletionAssistantMessageParamContentArrayOfContentPartUnion
-	)
-	for i := range parts {
-		switch p := &parts[i]; p.Type {
-		case lm.PartToolCall:
-			msg.ToolCalls = append(msg.ToolCalls, sdk.ChatCompletionMessageToolCallUnionParam{
-				OfFunction: &sdk.ChatCompletionMessageFunctionToolCallParam{
-					ID: p.ToolCall.ID,
-					Function: sdk.ChatCompletionMessageFunctionToolCallFunctionParam{
-						Name: p.ToolCall.Name, Arguments: arguments(p.ToolCall.Input),
-					},
-				},
-			})
-		case lm.PartRefusal:
-			content = append(content, sdk.ChatCompletionAssistantMessageParamContentArrayOfContentPartUnion{
-				OfRefusal: &sdk.ChatCompletionContentPartRefusalParam{Refusal: p.Text},
-			})
-		case lm.PartCitation:
-			b.drop(at(path, i), "this protocol does not take citations back")
-		default:
-			if text, ok := b.text(path, i, p); ok {
-				content = append(content, sdk.ChatCompletionAssistantMessageParamContentArrayOfContentPartUnion{
-					OfText: &sdk.ChatCompletionContentPartTextParam{Text: text},
-				})
-			}
-		}
-	}
-	switch {
-	case len(content) == 1 && content[0].OfText != nil:
-		msg.Content.OfString = sdk.String(content[0].OfText.Text)
-	case len(content) > 0:
-		msg.Content.OfArrayOfContentParts = content
-	case len(msg.ToolCalls) == 0:
-		msg.Content.OfString = sdk.String("") // A message is never without both.
-	}
-	return sdk.ChatCompletionMessageParamUnion{OfAssistant: &msg}
-}
-
-func arguments(input json.RawMessage) string {
-	if len(input) == 0 {
-		return "{}"
-	}
-	return string(input)
-}
-
-func (b *builder) results(path string, parts []lm.Part) []sdk.ChatCompletionMessageParamUnion {
-	var list []sdk.ChatCompletionMessageParamUnion
-	for i := range parts {
-		r := parts[i].ToolResult
-		if r == nil {
-			b.refuse(at(path, i), "a tool message holds tool results only")
-			continue
-		}
-		var text strings.Builder
-		if r.IsError {
-			text.WriteString("[error] ") // The protocol has no flag; DSPy writes the same.
-		}
-		for j := range r.Content {
-			if s, ok := b.text(at(path, i), j, &r.Content[j]); ok {
-				if j > 0 {
-					text.WriteByte('\n')
-				}
-				text.WriteString(s)
-			}
-		}
-		list = append(list, sdk.ToolMessage(text.String(), r.ID))
-	}
-	return list
 }

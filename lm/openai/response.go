@@ -73,7 +73,10 @@ func contents(msg *sdk.ChatCompletionMessage) []lm.Part {
 	case raw == "" || raw[0] != '[':
 		return []lm.Part{lm.Text(msg.Content)}
 	}
-	var list []struct{ Type, Text string }
+	var list []struct {
+		Type string `json:"type"`
+		Text string `json:"text"`
+	}
 	if json.Unmarshal([]byte(raw), &list) != nil {
 		return nil
 	}

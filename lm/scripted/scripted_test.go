@@ -156,7 +156,10 @@ func TestAStreamComesWordByWordAndAddsUpToTheWholeAnswer(t *testing.T) {
 func TestAStreamThatIsLeftEarlyOrFailsEnds(t *testing.T) {
 	m := scripted.List("a b c")
 	n := 0
-	for range m.Stream(t.Context(), ask("x")) {
+	for _, err := range m.Stream(t.Context(), ask("x")) {
+		if err != nil {
+			t.Error(err)
+		}
 		if n++; n == 2 {
 			break
 		}
