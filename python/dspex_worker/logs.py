@@ -23,6 +23,10 @@ def configure(level: str = "WARNING") -> None:
     Args:
         level: the lowest level that is written, for loggers that have no level of their own.
     """
+    root = logging.getLogger()
+    if len(root.handlers) == 1 and isinstance(root.handlers[0], _Stderr):
+        root.setLevel(level)
+        return
     handler = _Stderr(sys.stderr)
     handler.setFormatter(logging.Formatter(_FORMAT))
     logging.basicConfig(level=level, handlers=[handler], force=True)

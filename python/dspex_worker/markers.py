@@ -71,12 +71,15 @@ def arm() -> Markers:
             if not isinstance(getattr(module, name, None), str):
                 raise RuntimeError(f"{module.__name__} has no {name}: this DSPy is not supported")
             setattr(module, name, text)
-    _prove(markers)
     return markers
 
 
-def _prove(markers: Markers) -> None:
-    """Check on real messages that public markers are text and that DSPy's own are found."""
+def prove(markers: Markers) -> None:
+    """Check on real messages that public markers are text and that DSPy's own are found.
+
+    Raises:
+        RuntimeError: it is not so.
+    """
     block = '[{"type": "image_url", "image_url": {"url": "https://example.org/x.png"}}]'
 
     def expand(content: str) -> Any:

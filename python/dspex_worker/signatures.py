@@ -7,10 +7,13 @@ DSPy imports modules while it reads a signature string (dspy/signatures/signatur
 from __future__ import annotations
 
 import keyword
+import types
+import warnings
 from typing import Any, Final, NamedTuple
 
 import dspy
 import pydantic
+from dspy.signatures import signature as dspy_signature
 
 from dspex_worker.faults import ProgramError
 from dspex_worker.fields import Types
@@ -51,13 +54,13 @@ class FieldSpec(NamedTuple):
     schema: dict[str, Any]
 
 
-def build(spec: Any, types: Types) -> tuple[Any, dict[str, FieldSpec]]:
+def build(spec: Any, made: Types) -> tuple[Any, dict[str, FieldSpec]]:
     """Build a `dspy.Signature` class from its specification.
 
     Args:
         spec: ``{"name", "instructions", "fields": [{"name", "kind", "schema", "desc"?,
             "default"?}]}``; without instructions DSPy writes its default ones.
-        types: the program's types.
+        made: the program's types.
 
     Returns:
         The signature, and its fields by name.
@@ -70,7 +73,7 @@ def build(spec: Any, types: Types) -> tuple[Any, dict[str, FieldSpec]]:
     fields: dict[str, FieldSpec] = {}
     definition: dict[str, tuple[Any, Any]] = {}
     for entry in spec["fields"]:
-        field, dspy_field = _field(entry, types)
+        field, dspy_field = _field(entry, made)
         if field.name in fields:
             raise ProgramError(f"field {field.name!r} is there twice")
         fields[field.name] = field
@@ -84,13 +87,27 @@ def build(spec: Any, types: Types) -> tuple[Any, dict[str, FieldSpec]]:
     instructions = spec.get("instructions") or None
     if instructions is not None and not isinstance(instructions, str):
         raise ProgramError("a signature's instructions are text")
+    if instructions is None:
+        instructions = _default_instructions(fields)
     try:
-        return dspy.make_signature(definition, instructions, name), fields
+        with warnings.catch_warnings():
+            # Outputs are read by key: a name like "copy" is in nobody's way.
+            warnings.filterwarnings("ignore", message=".*shadows an attribute.*")
+            return dspy.make_signature(definition, instructions, name), fields
     except (TypeError, NameError, ValueError, pydantic.errors.PydanticUserError) as error:
         raise ProgramError(f"signature {name} cannot be built: {error}") from error
 
 
-def _field(entry: Any, types: Types) -> tuple[FieldSpec, Any]:
+def _default_instructions(fields: dict[str, FieldSpec]) -> str:
+    """Return DSPy's default instructions, which it would build a signature of its own to make."""
+    names = types.SimpleNamespace(
+        input_fields=[name for name, field in fields.items() if field.is_input],
+        output_fields=[name for name, field in fields.items() if not field.is_input],
+    )
+    return str(dspy_signature._default_instructions(names))  # noqa: SLF001
+
+
+def _field(entry: Any, made: Types) -> tuple[FieldSpec, Any]:
     if not isinstance(entry, dict):
         raise ProgramError(f"a field is an object, not {entry!r}")
     name, kind = entry.get("name"), entry.get("kind")
@@ -98,7 +115,7 @@ def _field(entry: Any, types: Types) -> tuple[FieldSpec, Any]:
         raise ProgramError(f"field {name!r} is neither input nor output: {kind!r}")
     name = _checked_name(name, is_input=kind == "input")
     try:
-        printed, wire = types.build(entry.get("schema", {}))
+        printed, wire = made.build(entry.get("schema", {}))
     except ProgramError as error:
         raise ProgramError(f"field {name!r}: {error}") from error
     options: dict[str, Any] = {}

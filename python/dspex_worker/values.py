@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 import pydantic
+from dspy.adapters.utils import annotation_allows_none
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from dspex_worker.faults import ArgumentError, OutputError
@@ -70,8 +71,7 @@ class Inputs:
             if not field.is_input:
                 continue
             self._readers[field.name] = reader(field.wire)
-            accepts_none = field.required and _accepts_none(field.wire)
-            if field.required and not accepts_none:
+            if field.required and not _accepts_none(field.printed):
                 self._required.append(field.name)
             self._exact = self._exact or field.wire not in (str, bool)
 
@@ -112,11 +112,8 @@ class Inputs:
 
 
 def _accepts_none(type_: Any) -> bool:
-    try:
-        pydantic.TypeAdapter(type_).validate_python(None)
-    except pydantic.ValidationError:
-        return False
-    return True
+    """Whether DSPy lets an input of this type be absent (dspy/predict/predict.py)."""
+    return type_ is Any or bool(annotation_allows_none(type_))
 
 
 def _has_large_float(value: Any) -> bool:
@@ -148,7 +145,8 @@ class Demos:
     """
 
     def __init__(self, types: Mapping[str, Any]) -> None:
-        self._readers = {name: reader(type_) for name, type_ in types.items()}
+        self._types = types
+        self._readers: dict[str, Reader] = {}  # made when needed: most programs have no demos
 
     def read(self, demos: Any, attachments: Sequence[bytes] = ()) -> list[dict[str, Any]]:
         """Return typed demonstrations; a null stands for a field that is not supplied.
@@ -167,9 +165,11 @@ class Demos:
             raise ArgumentError(f"demo {index} is an object, not {_kind(demo)}")
         typed: dict[str, Any] = {}
         for name, value in demo.items():
+            if name not in self._types:
+                raise ArgumentError(f"demo {index}: the program has no field {name!r}")
             read = self._readers.get(name)
             if read is None:
-                raise ArgumentError(f"demo {index}: the program has no field {name!r}")
+                read = self._readers[name] = reader(self._types[name])
             try:
                 typed[name] = None if value is None else read(value, attachments)
             except ValueError as error:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import dspy
 import orjson
 
-from dspex_worker import errors, markers, memo, modules
+from dspex_worker import errors, logs, markers, memo, modules
 from dspex_worker.adapters import Adapters
 from dspex_worker.calls import SETTING
 from dspex_worker.model import GatewayLM
@@ -99,6 +99,8 @@ def preload(names: list[str]) -> None:
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     memo.install()
     armed = markers.arm()
+    markers.prove(armed)
+    logs.configure()
     for supports in _SUPPORTS:
         model = GatewayLM("warm", supports, {"temperature": 0.0, "max_tokens": 10}, armed)
         for module in modules.MODULES:

@@ -164,6 +164,9 @@ def test_each_worker_has_a_secret_of_its_own() -> None:
     first = markers.arm()
     second = markers.arm()
     assert first.start != second.start
+    markers.prove(second)
+    with pytest.raises(RuntimeError):
+        markers.prove(first)
     assert first.restore(f"a{first.start}b{first.end}") == f"a{START}b{END}"
     assert second.restore("plain") == "plain"
 
