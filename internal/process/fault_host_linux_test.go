@@ -56,10 +56,29 @@ func hostVariants() []hostVariant {
 			}
 		}
 	}
+	// The host is stopped, so that it does not notice that its first n processes die.
+	orphan := func(n int) func(t testing.TB, o *observer) {
+		return func(t testing.TB, o *observer) {
+			if err := unix.PidfdSendSignal(int(o.fds[0].Fd), unix.SIGSTOP, nil, 0); err != nil {
+				t.Fatal(err)
+			}
+			dead := &observer{fds: slices.Clone(o.fds[1 : 1+n])}
+			for _, fd := range dead.fds {
+				if err := unix.PidfdSendSignal(int(fd.Fd), unix.SIGKILL, nil, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			dead.gone(t, time.Now())
+		}
+	}
+	family := []hostOp{
+		{"spawn", map[string]any{"argv": sleep}},
+		{"spawn", map[string]any{"argv": sleep, "new_session": true}},
+	}
 	return []hostVariant{
-		{name: "idle", plan: hostPlan{Workers: 2}, share: 150},
+		{name: "idle", plan: hostPlan{Workers: 2}, share: 100},
 		{name: "idle, spawned", plan: hostPlan{Workers: 2, Spawn: true}, share: 50},
-		{name: "holding the GIL in C", plan: hostPlan{Workers: 2, Last: spin}, share: 150},
+		{name: "holding the GIL in C", plan: hostPlan{Workers: 1, Last: spin}, share: 100},
 		{name: "stopped", plan: hostPlan{Workers: 2}, prepare: stop, share: 100},
 		{name: "with grandchildren", plan: hostPlan{Workers: 1, Ops: []hostOp{
 			{"spawn", map[string]any{"argv": sleep}},
@@ -67,10 +86,9 @@ func hostVariants() []hostVariant {
 			{"fork_setsid", nil},
 			{"forkpty", nil},
 		}}, share: 150},
-		{name: "with stopped grandchildren, spawned", plan: hostPlan{Workers: 1, Spawn: true, Ops: []hostOp{
-			{"spawn", map[string]any{"argv": sleep}},
-			{"spawn", map[string]any{"argv": sleep, "new_session": true}},
-		}}, prepare: stop, share: 50},
+		{name: "with stopped grandchildren, spawned", plan: hostPlan{Workers: 1, Spawn: true, Ops: family}, prepare: stop, share: 50},
+		{name: "with a worker that has just died", plan: hostPlan{Workers: 1, Ops: family}, prepare: orphan(2), share: 50},
+		{name: "with a worker that has just died, spawned", plan: hostPlan{Workers: 1, Spawn: true, Ops: family}, prepare: orphan(1), share: 50},
 		{name: "large", plan: hostPlan{Workers: 1, Ops: []hostOp{
 			{"grow", map[string]any{"megabytes": 100}},
 		}}, share: 50},

@@ -15,20 +15,35 @@ type lifeline struct {
 }
 
 // newLifeline returns a lifeline and the read end for the child, which the caller closes.
+//
+// When this process dies while the child is dead already, the child's own children are only
+// reached if the armed description is still there as the pipe hangs up. The kernel closes
+// the descriptors of a dying process in ascending order, but finishes the closing of files in
+// the reverse order. So hold must be below write.
 func newLifeline() (*lifeline, int, error) {
 	r, w, err := pipe()
 	if err != nil {
 		return nil, -1, err
 	}
-	// The kernel closes the descriptors of a dying process in ascending order. With the
-	// duplicate above the write end, the description is still there when the pipe hangs up.
-	hold, err := duplicate(r, w+1)
-	if err != nil {
-		_ = syscall.Close(r)
+	l := &lifeline{write: w, hold: r}
+	if w < r { // another thread has closed a lower descriptor meanwhile
+		if l.write, err = duplicate(w, r+1); err != nil {
+			l.write = w
+			return nil, -1, l.abandon(err)
+		}
 		_ = syscall.Close(w)
-		return nil, -1, err
 	}
-	return &lifeline{write: w, hold: hold}, r, nil
+	child, err := duplicate(r, 0)
+	if err != nil {
+		return nil, -1, l.abandon(err)
+	}
+	return l, child, nil
+}
+
+func (l *lifeline) abandon(err error) error {
+	l.cut()
+	l.release()
+	return err
 }
 
 // cut closes the write end. When it returns, the signal was sent to the armed group.

@@ -48,13 +48,24 @@ func (o *observer) gone(t testing.TB, began time.Time) time.Duration {
 		}
 		remaining := patience - time.Since(began)
 		if remaining <= 0 {
-			t.Fatalf("%d of %d processes %v live on", len(left), len(o.fds), o.pids)
+			t.Fatalf("%d of the processes %v live on: %v", len(left), o.pids, o.states())
 		}
 		if _, err := unix.Poll(left, int(remaining.Milliseconds())); err != nil && !errors.Is(err, unix.EINTR) {
 			t.Fatal(err)
 		}
 		o.fds = left
 	}
+}
+
+// states describes the processes that are left.
+func (o *observer) states() []string {
+	var found []string
+	for _, pid := range o.pids {
+		if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
+			found = append(found, strings.Join(strings.Fields(string(stat))[:6], " "))
+		}
+	}
+	return found
 }
 
 // marked returns the processes that have marker in their environment and have not exited.
