@@ -1,51 +1,74 @@
-"""Remembers three results that DSPy computes anew for every request.
+"""Remembers four results that DSPy computes anew for every request.
 
-All of them are functions of a program, not of a request, and take more than a third of what a
-request costs: the validators of types (pydantic's `TypeAdapter`), the fields of a signature, and
-the system message of an adapter. The functions are replaced where DSPy looks them up, so that
-every module and adapter gains, whoever wrote it; what they return is the same.
+All of them are functions of a program, not of a request, and take from a third to nine tenths of
+what a request costs: the validators of types (pydantic's `TypeAdapter`), the fields of a
+signature, the system message of an adapter, and the JSON schema of an answer. The functions are
+replaced where DSPy looks them up, so that every module and adapter gains, whoever wrote it; what
+they return is the same.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
 import dspy
 import pydantic
-from dspy.adapters import base, utils, xml_adapter
+from dspy.adapters import base, json_adapter, utils, xml_adapter
 from dspy.signatures.signature import SignatureMeta
 
-# Types remembered; a program uses one for each field and one for each kind of value.
+# Types remembered, one for each field and for each kind of value; then it begins anew.
 _TYPES: Final = 1024
-# Signatures remembered, for each of DSPy's adapters; then it begins anew.
+# Results remembered that belong to a signature; then it begins anew.
 _SIGNATURES: Final = 1024
 # Adapters of other classes may depend on more than their class.
 _EXACT_ADAPTERS: Final = (dspy.ChatAdapter, dspy.JSONAdapter, xml_adapter.XMLAdapter)
 
 
-class Adapters:
-    """Stands for `pydantic.TypeAdapter` where DSPy makes one for each value.
+class Validator:
+    """Stands for one `pydantic.TypeAdapter`: the three methods that DSPy's adapters call.
+
+    Args:
+        type_: the type; kept, so that its id stays its own.
+    """
+
+    __slots__ = ("_adapter", "_schemas", "dump_python", "type", "validate_python")
+
+    def __init__(self, type_: Any) -> None:
+        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(type_)
+        self.type = type_
+        self.dump_python = adapter.dump_python
+        self.validate_python = adapter.validate_python
+        self._adapter = adapter
+        self._schemas: dict[bool, dict[str, Any]] = {}
+
+    def json_schema(self, *, by_alias: bool = True) -> dict[str, Any]:
+        """Return the type's JSON Schema, the same object each time: it must not be changed."""
+        schema = self._schemas.get(by_alias)
+        if schema is None:
+            schema = self._schemas[by_alias] = self._adapter.json_schema(by_alias=by_alias)
+        return schema
+
+
+class Validators:
+    """Stands for `pydantic.TypeAdapter` where DSPy's adapters make one for each value.
 
     Types are told apart by identity: two unions that compare equal may list their members in
     another order, and then validate differently.
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+        self._known: dict[int, Validator] = {}
 
-    def __call__(self, type_: Any) -> Any:
-        """Return the adapter for a type; the same one for the same type."""
-        key = id(type_)
-        known = self._known.get(key)
-        if known is not None:
-            return known[1]
-        adapter = pydantic.TypeAdapter(type_)
-        self._known[key] = (type_, adapter)  # the type is kept: its id stays its own
-        if len(self._known) > _TYPES:
-            self._known.popitem(last=False)
-        return adapter
+    def __call__(self, type_: Any) -> Validator:
+        """Return the validator for a type; the same one for the same type."""
+        known = self._known.get(id(type_))
+        if known is None:
+            known = Validator(type_)
+            if len(self._known) >= _TYPES:
+                self._known.clear()
+            self._known[id(type_)] = known
+        return known
 
 
 class Fields:
@@ -70,55 +93,67 @@ class Fields:
         return fields.copy()
 
 
-class SystemMessages:
-    """Stands for `Adapter.format_system_message`, a function of adapter class and signature.
+def _state(signature: Any) -> list[Any]:
+    """Return what of a signature can change after it was made.
 
-    A signature can change after it was made: its instructions have a setter, and the description
-    of a field is an entry of a dict. Both are compared.
+    Its instructions have a setter, and the description of a field is an entry of a dict.
+    """
+    extras = [
+        (*info.json_schema_extra.values(),) for info in signature.__pydantic_fields__.values()
+    ]
+    return [signature.__doc__, extras]
+
+
+class BySignature:
+    """Remembers what a function makes of a signature and one thing more.
+
+    Args:
+        function: takes the signature and the other thing.
     """
 
-    def __init__(self, original: Callable[[Any, Any], str]) -> None:
-        self._original = original
-        self._known: dict[tuple[int, type], tuple[Any, Any, str]] = {}
+    def __init__(self, function: Callable[[Any, Any], Any]) -> None:
+        self._function = function
+        self._known: dict[tuple[int, Any], tuple[Any, list[Any], Any]] = {}
 
-    def get(self, adapter: Any, signature: Any) -> str:
-        """Return the system message."""
-        cls = type(adapter)
-        if cls not in _EXACT_ADAPTERS:
-            return self._original(adapter, signature)
+    def get(self, signature: Any, other: Any, key: Any) -> Any:
+        """Return the function's result; ``key`` stands for the other thing, and is hashable."""
         source = signature.__pydantic_fields__
-        key = (id(source), cls)
-        state = (
-            signature.__doc__,
-            [(*info.json_schema_extra.values(),) for info in source.values()],
-        )
-        known = self._known.get(key)
+        state = _state(signature)
+        known = self._known.get((id(source), key))
         if known is not None and known[1] == state:
             return known[2]
-        text = self._original(adapter, signature)
+        result = self._function(signature, other)
         if len(self._known) >= _SIGNATURES:
             self._known.clear()
-        self._known[key] = (source, state, text)
-        return text
+        self._known[id(source), key] = (source, state, result)
+        return result
 
 
 def install() -> None:
-    """Replace the three functions in this process; a second call does nothing."""
-    if isinstance(utils.TypeAdapter, Adapters):
+    """Replace the four functions in this process; a second call does nothing."""
+    if isinstance(utils.TypeAdapter, Validators):
         return
-    adapters = Adapters()
-    utils.TypeAdapter = adapters
-    xml_adapter.TypeAdapter = adapters
+    validators = Validators()
+    utils.TypeAdapter = validators
+    xml_adapter.TypeAdapter = validators
 
     fields = Fields(SignatureMeta._get_fields_with_type)  # noqa: SLF001
-    messages = SystemMessages(base.Adapter.format_system_message)
+    original_message = base.Adapter.format_system_message
+    messages = BySignature(lambda signature, adapter: original_message(adapter, signature))
+    formats = BySignature(json_adapter._get_structured_outputs_response_format)  # noqa: SLF001
 
     # Functions, so that they become methods of what they are put into.
     def get_fields_with_type(cls: Any, field_type: str) -> dict[str, Any]:
         return fields.get(cls, field_type)
 
-    def format_system_message(self: Any, signature: Any) -> str:
-        return messages.get(self, signature)
+    def format_system_message(self: Any, signature: Any) -> Any:
+        if type(self) not in _EXACT_ADAPTERS:
+            return original_message(self, signature)
+        return messages.get(signature, self, type(self))
+
+    def get_response_format(signature: Any, use_native_function_calling: bool = True) -> Any:
+        return formats.get(signature, use_native_function_calling, use_native_function_calling)
 
     SignatureMeta._get_fields_with_type = get_fields_with_type  # noqa: SLF001
     base.Adapter.format_system_message = format_system_message
+    json_adapter._get_structured_outputs_response_format = get_response_format  # noqa: SLF001

@@ -82,19 +82,30 @@ class Shortcut:
 
     def _config(self, kwargs: dict[str, Any]) -> dict[str, orjson.Fragment] | None:
         """Return the request's ``config``, if it has one, or None if the call is not plain."""
-        key = []
-        for settings in (kwargs, self.lm.kwargs):
-            key += [(name, type(value), value) for name, value in settings.items()]
-        known = tuple(key)
         try:
-            if known in self._configs:
-                return self._configs[known]
+            key = self._key(kwargs)
         except TypeError:  # a value that cannot be remembered
             return None
+        if key in self._configs:
+            return self._configs[key]
         if len(self._configs) >= _SETTINGS:
             self._configs.clear()
-        config = self._configs[known] = self._make_config(kwargs)
+        config = self._configs[key] = self._make_config(kwargs)
         return config
+
+    def _key(self, kwargs: dict[str, Any]) -> Any:
+        """Return what tells settings apart; 1, 1.0 and True are not the same setting."""
+        items = [
+            (name, type(value), value)
+            for settings in (kwargs, self.lm.kwargs)
+            for name, value in settings.items()
+        ]
+        key = tuple(items)
+        try:
+            hash(key)
+        except TypeError:
+            return orjson.dumps([kwargs, self.lm.kwargs])
+        return key
 
     def _make_config(self, kwargs: dict[str, Any]) -> dict[str, orjson.Fragment] | None:
         if not _GENERAL.isdisjoint([*self.lm.kwargs, *kwargs]):

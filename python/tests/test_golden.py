@@ -351,7 +351,7 @@ PLAIN = {
 
 def test_the_comparison_is_with_an_untouched_dspy() -> None:
     assert UNTOUCHED
-    assert not isinstance(pydantic.TypeAdapter, memo.Adapters)
+    assert not isinstance(pydantic.TypeAdapter, memo.Validators)
 
 
 @pytest.mark.parametrize("adapter", ["chat", "json", "xml"])

@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 from host import QA, Host, LMError, RemoteError, chat, field, response, spec, thread_worker
 
+from dspex_worker import shortcut
+
 INT = {"type": "integer"}
 COUNT = spec(field("question", "input"), field("answer", "output", INT))
 COT = spec(field("question", "input"), field("answer", "output", INT), module="chain_of_thought")
 
 
-@pytest.fixture
-def host() -> Any:
+@pytest.fixture(params=["short way", "general way"])
+def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    if request.param == "general way":
+        monkeypatch.setattr(shortcut.Shortcut, "prepare", lambda *_: None)
     with thread_worker() as given:
         yield given
 
