@@ -266,10 +266,11 @@ def test_nothing_of_a_run_stays_in_dspy() -> None:
     from dspy.clients.base_lm import GLOBAL_HISTORY
     from dspy.dsp.utils.settings import main_thread_config
 
+    before = len(GLOBAL_HISTORY)
     with thread_worker() as host:
         for _ in range(5):
             host.run(COT, {"question": "q"}, chat(reasoning="r", answer="x"))
-    assert GLOBAL_HISTORY == []
+    assert len(GLOBAL_HISTORY) == before
     assert main_thread_config["trace"] == []
     assert main_thread_config["lm"] is None
 
