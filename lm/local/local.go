@@ -35,8 +35,9 @@ const (
 	// maxContextSize is what the model was trained for.
 	maxContextSize = 8192
 
-	// DefaultParallel lets one request be read while another is answered; more gain
-	// nothing on few processors and cost memory (90 MB each).
+	// DefaultParallel keeps one long answer from holding up everything. Measured on two
+	// processors, the speed of all requests together is the same with 1, 2 and 4, and
+	// each takes 90 MB.
 	DefaultParallel = 2
 
 	// maxThreads is where a model of this size stops gaining, by llama.cpp's experience.

@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -21,7 +23,27 @@ import (
 	"github.com/dspex/dspex/lm/local"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// hostVariable makes the test binary be a host with a model, which waits to be killed.
+const hostVariable = "DSPEX_TEST_LOCAL_HOST"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(hostVariable) != "" {
+		host()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// host starts a model, tells its process id, and waits for the end of its input.
+func host() {
+	m, err := local.Open(context.Background(), local.Config{})
+	if err != nil {
+		fmt.Fprintln(os.Stdout, err)
+		return
+	}
+	fmt.Fprintln(os.Stdout, m.PID())
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
 
 // open starts the real model. The first time on a machine that needs the network.
 func open(tb testing.TB) *local.Model {
