@@ -122,7 +122,7 @@ func killHost(t *testing.T, state string, stopped bool) time.Duration {
 		if err != nil {
 			t.Fatalf("pidfd of %d: %v", pid, err)
 		}
-		defer func() { _ = unix.Close(fd) }()
+		defer func() { _ = unix.Close(fd) }() //nolint:gocritic // they are few, and needed until the end
 		held = append(held, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 		if stopped {
 			if err := unix.PidfdSendSignal(fd, unix.SIGSTOP, nil, 0); err != nil {

@@ -203,7 +203,7 @@ func (p *Pool[W]) shutdown(drain context.Context) error {
 				p.retire(m)
 			}
 		}
-		p.counters.Cut += uint64(cut) //nolint:gosec // a count of leases is not negative
+		p.counters.Cut += uint64(cut)
 		p.mu.Unlock()
 		<-p.emptied
 	}

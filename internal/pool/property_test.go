@@ -58,7 +58,7 @@ func TestInvariantsHoldAfterEveryRandomOperation(t *testing.T) {
 				cfg.Backoff = Backoff{Base: 5 * time.Millisecond, Max: time.Second, HalfLife: 100 * time.Millisecond, Tolerance: 3}
 				configure(&cfg)
 				d := &driver{
-					t: t, rng: rand.New(rand.NewPCG(*propertySeed, 7)), farm: f, pool: open(t, f, cfg), //nolint:gosec // repeatable
+					t: t, rng: rand.New(rand.NewPCG(*propertySeed, 7)), farm: f, pool: open(t, f, cfg),
 					refused: make(map[status.Code]int),
 				}
 				for d.step = range *propertySteps {

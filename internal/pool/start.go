@@ -98,8 +98,7 @@ func (p *Pool[W]) startFailed(s *seat[W], info StartInfo, err error, now time.Ti
 		return // given up by Stop: not the worker's fault
 	}
 	p.counters.StartFailures++
-	var known *status.Error
-	if !errors.As(err, &known) {
+	if _, ok := errors.AsType[*status.Error](err); !ok {
 		err = status.Wrap(status.Unavailable, "start", err, "worker %s could not be started: %v", info.ID, err)
 	}
 	p.lastError = err

@@ -45,7 +45,7 @@ const (
 	Internal
 )
 
-var names = [...]string{
+var names = [...]string{ //nolint:gochecknoglobals // a fixed table
 	InvalidArgument:  "invalid_argument",
 	InvalidProgram:   "invalid_program",
 	ParseFailed:      "parse_failed",

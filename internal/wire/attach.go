@@ -73,8 +73,7 @@ func (o outlet) attachments(ctx context.Context, attachments []Attachment) error
 		} else {
 			err = o.reader(ctx, a, size)
 		}
-		var e *status.Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*status.Error](err); ok {
 			e.Message = fmt.Sprintf("attachment %d: %s", i, e.Message)
 		}
 		if err != nil {

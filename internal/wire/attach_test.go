@@ -12,8 +12,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/dspex/dspex/internal/status"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/dspex/dspex/internal/status"
 )
 
 // liar is an attachment that has other bytes than its size says.

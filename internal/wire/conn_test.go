@@ -13,8 +13,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/dspex/dspex/internal/status"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/dspex/dspex/internal/status"
 )
 
 func TestHandshakeExchangesVersionsCapabilitiesAndTheSmallerFrameLimit(t *testing.T) {
@@ -184,7 +185,7 @@ func TestItemsComeInOrderThenTheResult(t *testing.T) {
 			t.Fatalf("item %d is %q, %v", i, item, err)
 		}
 	}
-	if _, err := s.Next(ctx); err != io.EOF {
+	if _, err := s.Next(ctx); !errors.Is(err, io.EOF) {
 		t.Errorf("after the last item: %v", err)
 	}
 	if m, err := s.Result(ctx); err != nil || string(m.Body) != "{}" {
@@ -228,7 +229,7 @@ func TestASlowReaderHoldsUpOnlyItsOwnStream(t *testing.T) {
 	}
 	var items int
 	for {
-		if _, err := s.Next(ctx); err == io.EOF {
+		if _, err := s.Next(ctx); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			t.Fatal(err)

@@ -63,7 +63,7 @@ func (d *Decoder) Payload() ([]byte, error) {
 	}
 	for d.left > 0 {
 		have := len(payload)
-		payload = append(payload, make([]byte, min(d.left, have))...)
+		payload = append(payload, make([]byte, min(d.left, have))...) //nolint:makezero // what is there has been read
 		if err := d.Into(payload[have:]); err != nil {
 			return nil, err
 		}

@@ -175,8 +175,7 @@ func TestTheDecoderAgreesWithTheGoldenVectors(t *testing.T) {
 				if diff := cmp.Diff(v.Frames, got); diff != "" {
 					t.Errorf("read %s (-want +got):\n%s", name, diff)
 				}
-				var fault *ProtocolError
-				if errors.As(err, &fault) {
+				if fault, ok := errors.AsType[*ProtocolError](err); ok {
 					if fault.Fault != v.Error {
 						t.Errorf("read %s, the fault is %q, not %q", name, fault.Fault, v.Error)
 					}

@@ -66,7 +66,7 @@ func TestNoCallerGetsAnothersAnswerUnderCancellation(t *testing.T) {
 		callers.Go(func() {
 			random := rand.New(rand.NewPCG(1, uint64(c)))
 			for i := next.Add(1); i <= total; i = next.Add(1) {
-				call(t, ctx, h, i, random, &done, &canceled)
+				call(ctx, t, h, i, random, &done, &canceled)
 			}
 		})
 	}
@@ -87,7 +87,7 @@ func TestNoCallerGetsAnothersAnswerUnderCancellation(t *testing.T) {
 	}
 }
 
-func call(t *testing.T, ctx context.Context, h *Conn, i int64, random *rand.Rand, done, canceled *atomic.Int64) {
+func call(ctx context.Context, t *testing.T, h *Conn, i int64, random *rand.Rand, done, canceled *atomic.Int64) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	m := Message{Body: fmt.Append(nil, i)}

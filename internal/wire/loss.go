@@ -90,6 +90,9 @@ func (c *Conn) lose(err *status.Error) {
 	defer c.mu.Unlock()
 	taken := c.w.taken()
 	for _, s := range c.streams {
+		if s.stop != nil { // handlers are told that it was not the call that ended
+			s.stop(err)
+		}
 		s.finish(Message{}, c.lostError(err, !s.whole || s.end > taken))
 		s.settle()
 	}

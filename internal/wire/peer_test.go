@@ -149,7 +149,7 @@ func TestAPeerMaySayWhyItGivesTheConnectionUp(t *testing.T) {
 
 func TestAPeerThatClosesIsATypedErrorAtEveryByte(t *testing.T) {
 	whole := frameBytes(TypeResult, 0, 1, `{"a":1}`)
-	for n := range len(whole) {
+	for n := range whole {
 		c, p := greeted(t, Options{}, 100)
 		s, err := c.Start(patiently(t), "m", Message{})
 		if err != nil {

@@ -2,8 +2,6 @@ package wire
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
 	"net"
 	"testing"
 	"time"
@@ -63,7 +61,7 @@ func (p *raw) send(t Type, flags uint8, stream uint64, payload []byte) {
 	p.write(append(AppendHeader(nil, Header{Type: t, Flags: flags, Length: uint32(len(payload)), Stream: stream}), payload...))
 }
 
-func (p *raw) call(stream, parent uint64, method string, body string, sizes ...int64) {
+func (p *raw) call(stream, parent uint64, method, body string, sizes ...int64) {
 	p.Helper()
 	var flags uint8
 	if sizes != nil {
@@ -121,22 +119,6 @@ func (p *raw) expectError(stream uint64) string {
 		p.Fatalf("ERROR came on stream %d, not %d", f.Stream, stream)
 	}
 	return (&RemoteError{Payload: f.payload}).Code()
-}
-
-// expectEnd fails unless the Conn ends the byte stream next.
-func (p *raw) expectEnd() {
-	p.Helper()
-	f, err := p.read()
-	if err == nil {
-		p.Fatalf("the peer got %v, not the end", f.Type)
-	}
-	var fault *ProtocolError
-	if errors.As(err, &fault) {
-		p.Fatalf("the stream did not end at a frame: %v", err)
-	}
-	if !errors.Is(err, io.EOF) {
-		p.Logf("the stream ended with %v", err)
-	}
 }
 
 // alive fails unless the connection still serves.

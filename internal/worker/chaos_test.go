@@ -44,7 +44,7 @@ func stopNow(w *Worker) {
 }
 
 func endure(t *testing.T, seed uint64, end func(p *peer, w *Worker)) {
-	rng := rand.New(rand.NewPCG(seed, 3)) //nolint:gosec // repeatable
+	rng := rand.New(rand.NewPCG(seed, 3))
 	p := newPeer(script{
 		"program.run": func(context.Context, *wire.Inbound) (wire.Message, error) {
 			<-time.After(20 * time.Millisecond)

@@ -179,8 +179,7 @@ func (w *Worker) givenUp(ctx context.Context, c Call) error {
 
 // explain turns what the connection said into what the caller needs to know.
 func (w *Worker) explain(ctx context.Context, c Call, err error) error {
-	var remote *wire.RemoteError
-	if errors.As(err, &remote) {
+	if remote, ok := errors.AsType[*wire.RemoteError](err); ok {
 		if ctx.Err() != nil && remote.Code() == status.Canceled.String() {
 			return w.givenUp(ctx, c)
 		}

@@ -272,7 +272,7 @@ func TestErrorsOfPythonReachTheCallerWhole(t *testing.T) {
 			if want.Err == nil {
 				got.Err = nil // how JSON failed is not this test's business
 			}
-			same := cmp.Comparer(func(a, b error) bool { return a == b || cmp.Equal(a, b) })
+			same := cmp.Comparer(func(a, b error) bool { return errors.Is(a, b) || cmp.Equal(a, b) })
 			if diff := cmp.Diff(want, got, same); diff != "" {
 				t.Errorf("error (-want +got):\n%s", diff)
 			}

@@ -24,7 +24,7 @@ func TestAHostThatWasStoppedForgivesItsWorkers(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	host := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v") //nolint:gosec // this test itself
+	host := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	host.Env = append(os.Environ(), hostRole+"=1")
 	stdin, err := host.StdinPipe()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,8 +99,7 @@ func (w *Worker) loss(exit process.Exit, reason error) error {
 	}
 	e.Message = fmt.Sprintf("worker %s (pid %d) %s", w.o.ID, w.proc.PID(), w.ended)
 	e.Python = w.lastWords(exit.String(), "")
-	var fault *wire.ProtocolError
-	if errors.As(reason, &fault) {
+	if fault, ok := errors.AsType[*wire.ProtocolError](reason); ok {
 		e.Err = fault
 	}
 	return e
@@ -108,13 +108,12 @@ func (w *Worker) loss(exit process.Exit, reason error) error {
 // howItEnded tells, for a person, how a process ended.
 func howItEnded(exit process.Exit, reason error, tail []string) string {
 	text := exit.String()
-	var fault *wire.ProtocolError
-	if errors.As(reason, &fault) {
+	if fault, ok := errors.AsType[*wire.ProtocolError](reason); ok {
 		text = fmt.Sprintf("broke the protocol (%v) and %s", fault, exit)
 	}
 	last := ""
-	for i := len(tail) - 1; i >= 0; i-- {
-		line := strings.TrimSpace(tail[i])
+	for _, t := range slices.Backward(tail) {
+		line := strings.TrimSpace(t)
 		if strings.HasPrefix(line, fatal) {
 			return text + "; it said: " + line
 		}
