@@ -26,7 +26,7 @@ func (c *capture) read(stream string, file *os.File) {
 	c.files = append(c.files, file)
 	c.wg.Go(func() {
 		lines := &splitter{emit: func(line []byte) {
-			c.tail.add(line)
+			c.tail.add(stream, line)
 			if c.onLine != nil {
 				c.onLine(stream, line)
 			}

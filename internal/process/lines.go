@@ -84,10 +84,12 @@ func appendMark(line []byte, length int) []byte {
 // tail keeps the last lines that a process printed, in the order in which they were read.
 type tail struct {
 	mu    sync.Mutex // guards all below
-	lines []string   // a ring once full
+	lines []tailLine // a ring once full
 	next  int        // where the next line goes
 	size  int
 }
+
+type tailLine struct{ stream, text string }
 
 func newTail(size int) *tail {
 	if size <= 0 {
@@ -96,7 +98,7 @@ func newTail(size int) *tail {
 	return &tail{size: size}
 }
 
-func (t *tail) add(line []byte) {
+func (t *tail) add(stream string, line []byte) {
 	text := string(line[:min(len(line), maxTailLine)])
 	if len(line) > maxTailLine {
 		text = string(appendMark([]byte(text), len(line)))
@@ -104,18 +106,22 @@ func (t *tail) add(line []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.lines) < t.size {
-		t.lines = append(t.lines, text)
+		t.lines = append(t.lines, tailLine{stream, text})
 		return
 	}
-	t.lines[t.next] = text
+	t.lines[t.next] = tailLine{stream, text}
 	t.next = (t.next + 1) % t.size
 }
 
-// all returns the lines, oldest first.
-func (t *tail) all() []string {
+// of returns the lines of a stream, or of both if stream is empty, oldest first.
+func (t *tail) of(stream string) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	all := make([]string, 0, len(t.lines))
-	all = append(all, t.lines[t.next:]...)
-	return append(all, t.lines[:t.next]...)
+	found := make([]string, 0, len(t.lines))
+	for i := range t.lines {
+		if l := t.lines[(t.next+i)%len(t.lines)]; stream == "" || l.stream == stream {
+			found = append(found, l.text)
+		}
+	}
+	return found
 }

@@ -67,15 +67,25 @@ func TestTheTailKeepsTheLastLinesInOrder(t *testing.T) {
 			tail := newTail(3)
 			want := []string{}
 			for i := range n {
-				tail.add(fmt.Append(nil, i))
+				tail.add("stdout", fmt.Append(nil, i))
 				if i >= n-3 {
 					want = append(want, fmt.Sprint(i))
 				}
 			}
-			if diff := cmp.Diff(want, tail.all()); diff != "" {
+			if diff := cmp.Diff(want, tail.of("")); diff != "" {
 				t.Errorf("tail (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestTheTailTellsTheStreamsApart(t *testing.T) {
+	tail := newTail(3)
+	for i, stream := range []string{"stderr", "stdout", "stderr", "stdout", "stderr"} {
+		tail.add(stream, fmt.Append(nil, i))
+	}
+	if diff := cmp.Diff([]string{"2", "4"}, tail.of("stderr")); diff != "" {
+		t.Errorf("tail (-want +got):\n%s", diff)
 	}
 }
 

@@ -72,7 +72,7 @@ func (p *Process) Exit() Exit {
 
 // Tail returns the last lines that the process wrote to its standard output and error, in
 // the order in which they were read.
-func (p *Process) Tail() []string { return p.output.tail.all() }
+func (p *Process) Tail() []string { return p.output.tail.of("") }
 
 // Kill ends the process and its group at once, whatever state they are in: it closes the
 // lifeline and, should that not be armed, kills the process through its handle. It does not
@@ -105,23 +105,23 @@ func (p *Process) Wait(ctx context.Context) (Exit, error) {
 }
 
 // Failure returns the error for a process that ended although it was needed: it tells the
-// path, how it ended and what it printed last. what names the process's part, for example
+// path, how it ended and what it last wrote to its standard error (or output). what names the process's part, for example
 // "fork server". The process must have ended.
 func (p *Process) Failure(op, what string) *status.Error {
-	return failure(op, what, p.path, p.id, p.Exit(), p.Tail())
-}
-
-func failure(op, what, path, id string, exit Exit, tail []string) *status.Error {
-	err := status.New(status.Unavailable, op, "the %s (%s) %s", what, path, exit)
-	err.Worker = id
+	err := status.New(status.Unavailable, op, "the %s (%s) %s", what, p.path, p.Exit())
+	err.Worker = p.id
 	err.Retryable = true
-	if last := lastLine(tail); last != "" {
+	lines := p.output.tail.of("stderr")
+	if len(lines) == 0 {
+		lines = p.Tail()
+	}
+	if last := lastLine(lines); last != "" {
 		err.Message += "; its last line: " + last
 	} else {
 		err.Message += " and printed nothing"
 	}
-	if len(tail) > 0 {
-		err.Python = pythonError(tail)
+	if len(lines) > 0 {
+		err.Python = pythonError(lines)
 	}
 	return err
 }
