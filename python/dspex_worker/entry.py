@@ -40,9 +40,10 @@ def load(name: str) -> Any:
 
 
 def prepare() -> None:
-    """Do what a worker needs and a fork inherits."""
+    """Do what a worker needs and a fork inherits, so that no fork has to do it again."""
     stdio.line_buffer()
     faulthandler.enable(file=2, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def run(
@@ -75,7 +76,6 @@ def _settle(stacks: int | None, worker: str) -> None:
     _write("/proc/self/comm", f"dspex-{worker}")
     _write("/proc/self/oom_score_adj", str(OOM_SCORE))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if stacks is not None:
         faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
     _reseed()
