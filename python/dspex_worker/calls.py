@@ -51,7 +51,6 @@ class Call:
         "_connection",
         "_ended",
         "_hub",
-        "_lm_calls",
         "_on_cancel",
         "_waiting",
         "canceled",
@@ -78,7 +77,6 @@ class Call:
         self._hub = hub
         self._connection = connection
         self._ended = ended
-        self._lm_calls = 0
         self._waiting: dict[int, Mailbox] = {}
         self._on_cancel: Callable[[], None] | None = None
 
@@ -128,11 +126,6 @@ class Call:
         self._on_cancel = action
 
     # For the code that runs.
-
-    def next_lm_id(self) -> str:
-        """Return a new id for a call of a language model: unique in the worker."""
-        self._lm_calls += 1
-        return f"{self.stream}.{self._lm_calls}"
 
     def ask(self, method: str, body: bytes) -> bytes:
         """Call the host and return the body of its result; park or block until it is there.

@@ -220,7 +220,7 @@ class Connection:
             self._pump()
         if self._output_size and not self._gone:
             self._write()
-        want = self._output_size > 0 and not self._gone
+        want = not self._gone and (self._output_size > 0 or self._can_pump())
         if want != self._wants_write:
             self._wants_write = want
             self._hub.want_write(self._sock.fileno(), want)
@@ -254,6 +254,10 @@ class Connection:
             return
         except OSError as error:
             self._lose(error)
+
+    def _can_pump(self) -> bool:
+        """Whether there are chunks that may be sent: the next turn goes on with them."""
+        return any(sending.credit > 0 for sending in self._sending.values())
 
     def _pump(self) -> None:
         """Queue chunks of the attachments being sent, one of each stream in turn."""

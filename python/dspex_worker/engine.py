@@ -79,6 +79,9 @@ class _Engine:
     ) -> bytes:
         """Return the body of a call to the host.
 
+        The same request of the same program gives the same bytes in any worker: the host answers
+        from its journal when it runs a program again.
+
         Args:
             call: the call that runs.
             request: the canonical request; it is given the route as its model.
@@ -95,7 +98,6 @@ class _Engine:
             "rollout_id": call.rollout_id if rollout_id is None else rollout_id,
             "candidate": candidate,
             "predictor": _predictor(call),
-            "id": call.next_lm_id(),
         }
         return self._markers.restore_bytes(orjson.dumps(body))
 

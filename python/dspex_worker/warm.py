@@ -71,9 +71,6 @@ class _NullCall:
         self.completion: str | None = None
         self._answer = answer
 
-    def next_lm_id(self) -> str:
-        return "0.1"
-
     def ask(self, method: str, body: bytes) -> bytes:  # noqa: ARG002
         answer = self._answer()
         if isinstance(answer, BaseException):

@@ -10,6 +10,7 @@ from typing import Any
 
 import dspy
 import greenlet
+import orjson
 import pytest
 from dspy import lm15
 from host import QA, Host, LMError, ProcessWorker, RemoteError, chat, field, spec, thread_worker
@@ -32,7 +33,7 @@ def test_two_hundred_interleaved_requests_never_mix(program: dict[str, Any]) -> 
         streams = {host.start_run(hash_, {"question": f"q{i}"}, trace=True): i for i in range(200)}
         host.wait(lambda: len(host.waiting) == 200)
         assert {call[2] for call in host.waiting} == set(streams)
-        assert len({call[3]["id"] for call in host.waiting}) == 200
+        assert len({call[0] for call in host.waiting}) == 200
         failed = set()
         while host.waiting:
             stream, _, parent, body = host.waiting.pop(draw.randrange(len(host.waiting)))
@@ -58,6 +59,18 @@ def test_two_hundred_interleaved_requests_never_mix(program: dict[str, Any]) -> 
             (step,) = result["trace"]
             assert step["inputs"] == {"question": f"q{i}"}
             assert step["outputs"]["answer"] == f"a-q{i}"
+
+
+def test_a_request_is_the_same_bytes_in_any_worker_and_at_any_time() -> None:
+    def bodies() -> list[bytes]:
+        with thread_worker() as host:
+            hash_ = host.put(COT)
+            for _ in range(2):
+                host.start_run(hash_, {"question": "q"}, rollout_id=1)
+            host.wait(lambda: len(host.waiting) == 2)
+            return [orjson.dumps(call[3]) for call in host.waiting]
+
+    assert len({*bodies(), *bodies()}) == 1
 
 
 def test_requests_with_different_models_and_adapters_keep_their_own() -> None:

@@ -58,7 +58,6 @@ def test_the_model_is_asked_once_with_what_the_host_must_know(host: Host) -> Non
         "candidate": 0,
         "predictor": "predict",
     }
-    assert body["id"] == "3.1"
     assert body["request"]["model"] == "gpt-5-mini"
     assert body["request"]["config"] == {"temperature": 0.2, "max_tokens": 9}
 
