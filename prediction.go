@@ -17,6 +17,9 @@ type Prediction[Out any] struct {
 	Usage lm.Usage
 	// Calls lists every language model attempt, in the order in which they ended.
 	Calls []lm.Call
+	// Reruns is how often the call was run again, answered from what was already paid
+	// for, because its worker had died: 0 or 1.
+	Reruns int
 	// Worker is the worker that executed the call.
 	Worker WorkerRef
 	// Timing says how long the call took.

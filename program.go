@@ -136,6 +136,7 @@ func (p *Program[In, Out]) Run(ctx context.Context, r Runner, in In, opts ...Cal
 		return nil, model.explain(err)
 	}
 	pred := &Prediction[Out]{
+		Reruns:  reply.Reruns,
 		Worker:  reply.Worker,
 		Timing:  Timing{Queue: reply.Queue, Total: time.Since(start)},
 		Backend: rt.backend.Name(),

@@ -84,6 +84,8 @@ type Reply struct {
 	Worker Worker
 	// Queue is how long the call waited for a worker.
 	Queue time.Duration
+	// Reruns is how often the call was run again because its worker had died.
+	Reruns int
 }
 
 // Worker identifies a worker.

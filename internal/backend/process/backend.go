@@ -12,6 +12,7 @@ import (
 	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/pool"
 	"github.com/dspex/dspex/internal/pyenv"
+	"github.com/dspex/dspex/internal/status"
 	"github.com/dspex/dspex/internal/worker"
 )
 
@@ -60,6 +61,7 @@ type Backend struct {
 	source  *source
 	roster  roster
 	pool    *pool.Pool[*worker.Worker]
+	answers *lifecycle.Group // the goroutines that ask models
 }
 
 var _ backend.Backend = (*Backend)(nil)
@@ -67,7 +69,7 @@ var _ backend.Backend = (*Backend)(nil)
 // New returns a backend that was not started. It fails for sizes that contradict
 // each other.
 func New(o Options) (*Backend, error) {
-	b := &Backend{options: o, source: newSource(o)}
+	b := &Backend{options: o, source: newSource(o), answers: lifecycle.NewGroup(context.Background())}
 	b.life.Name = "the process backend"
 	p, err := pool.New(pool.Config[*worker.Worker]{
 		Min:         o.Min,
@@ -119,7 +121,10 @@ func (b *Backend) undo(cause error) error {
 }
 
 func (b *Backend) shutdown(ctx context.Context) error {
-	return errors.Join(b.pool.Stop(ctx), b.source.stop(ctx))
+	err := errors.Join(b.pool.Stop(ctx), b.source.stop(ctx))
+	b.answers.Cancel(status.ErrClosed)
+	b.answers.Wait()
+	return err
 }
 
 // happened follows the pool.

@@ -116,22 +116,36 @@ func unseen(err error) bool {
 	return errors.Is(err, wire.ErrNotSent) && (code == status.WorkerLost || code == status.Unavailable)
 }
 
-// Run executes one call.
+// Run executes one call. When its worker dies, it is run once more on another one,
+// answered from its journal.
 func (b *Backend) Run(ctx context.Context, call *backend.Call) (*backend.Reply, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var sent refs
-	out, err := b.do(ctx, job{
-		method:      "program.run",
-		program:     call.Program,
-		body:        func() ([]byte, error) { return runBody(call, remaining(ctx)) },
-		attachments: call.Attachments,
-		handler:     serve(call, &sent),
-		resolve:     sent.find,
-	})
-	if err != nil {
-		return nil, original(err)
+	j := &journal{ctx: ctx, group: b.answers, call: call.ID, logger: b.options.Logger}
+	for reruns := 0; ; reruns++ {
+		out, err := b.do(ctx, job{
+			method:      "program.run",
+			program:     call.Program,
+			body:        func() ([]byte, error) { return runBody(call, remaining(ctx)) },
+			attachments: call.Attachments,
+			handler:     serve(call, &sent, j),
+			resolve:     sent.find,
+		})
+		if err == nil {
+			return newReply(out, reruns)
+		}
+		if status.CodeOf(err) != status.WorkerLost || ctx.Err() != nil || !j.rewind() {
+			return nil, original(err)
+		}
+		b.options.Logger.InfoContext(ctx, "a call is run again because its worker died",
+			"call", call.ID, "error", err)
 	}
+}
+
+func newReply(out *outcome, reruns int) (*backend.Reply, error) {
 	defer out.message.Release()
-	reply := &backend.Reply{Worker: out.worker, Queue: out.queue}
+	reply := &backend.Reply{Worker: out.worker, Queue: out.queue, Reruns: reruns}
 	var body struct {
 		Outputs json.RawMessage `json:"outputs"`
 	}

@@ -20,12 +20,16 @@ type lmCall struct {
 }
 
 // serve returns the handler of what a worker asks for while it executes call.
-func serve(call *backend.Call, refs *refs) wire.Handler {
+func serve(call *backend.Call, refs *refs, j *journal) wire.Handler {
 	return func(ctx context.Context, in *wire.Inbound) (wire.Message, error) {
 		switch in.Method {
 		case "lm.complete":
-			return complete(ctx, call, refs, in)
+			body, err := j.ask(ctx, in.Method, in.Body, func(ctx context.Context) ([]byte, error) {
+				return complete(ctx, call, refs, in.Body)
+			})
+			return wire.Message{Body: body}, err
 		case "lm.stream":
+			j.pass()
 			return stream(ctx, call, refs, in)
 		default:
 			return wire.Message{}, refs.send(ctx, status.New(status.Unsupported, "run", "the host has no method %q", in.Method))
@@ -33,9 +37,9 @@ func serve(call *backend.Call, refs *refs) wire.Handler {
 	}
 }
 
-func request(call *backend.Call, in *wire.Inbound) (*lm.Request, error) {
+func request(call *backend.Call, data []byte) (*lm.Request, error) {
 	var body lmCall
-	if err := json.Unmarshal(in.Body, &body); err != nil {
+	if err := json.Unmarshal(data, &body); err != nil {
 		return nil, status.Wrap(status.Internal, "run", err, "a worker sent a request that cannot be read: %v", err)
 	}
 	if call.LM == nil || body.Request == nil {
@@ -48,27 +52,27 @@ func request(call *backend.Call, in *wire.Inbound) (*lm.Request, error) {
 	return body.Request, nil
 }
 
-func complete(ctx context.Context, call *backend.Call, refs *refs, in *wire.Inbound) (wire.Message, error) {
-	req, err := request(call, in)
+func complete(ctx context.Context, call *backend.Call, refs *refs, data []byte) ([]byte, error) {
+	req, err := request(call, data)
 	if err != nil {
-		return wire.Message{}, refs.send(ctx, err)
+		return nil, refs.send(ctx, err)
 	}
 	res, err := call.LM.Model.Complete(ctx, req)
 	if err != nil {
-		return wire.Message{}, refs.send(ctx, err)
+		return nil, refs.send(ctx, err)
 	}
 	body, err := json.Marshal(struct {
 		Response *lm.Response `json:"response"`
 	}{res})
 	if err != nil {
-		return wire.Message{}, refs.send(ctx, status.Wrap(status.Internal, "run", err,
+		return nil, refs.send(ctx, status.Wrap(status.Internal, "run", err,
 			"the model's response cannot be encoded: %v", err))
 	}
-	return wire.Message{Body: body}, nil
+	return body, nil
 }
 
 func stream(ctx context.Context, call *backend.Call, refs *refs, in *wire.Inbound) (wire.Message, error) {
-	req, err := request(call, in)
+	req, err := request(call, in.Body)
 	if err != nil {
 		return wire.Message{}, refs.send(ctx, err)
 	}

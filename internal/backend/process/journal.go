@@ -1,0 +1,161 @@
+package process
+
+import (
+	"context"
+	"crypto/sha256"
+	"log/slog"
+	"sync"
+
+	"github.com/dspex/dspex/internal/lifecycle"
+	"github.com/dspex/dspex/internal/status"
+)
+
+// journalLimit bounds what the journal of one call keeps, in bytes of answers: a hundred
+// long completions. A call that needs more cannot be run again, and loses nothing else.
+const journalLimit = 4 << 20
+
+// journal remembers what one call has asked of Go and what it was answered, so that the
+// call can be run again on another worker, from the same answers: nothing is asked of a
+// model twice. A request that was being answered when the worker died goes on being
+// answered, for whoever asks next.
+type journal struct {
+	// ctx is the call's own: it outlives the worker.
+	ctx context.Context
+	// group owns the goroutines that answer.
+	group *lifecycle.Group
+	// call names the call in the log.
+	call   string
+	logger *slog.Logger
+
+	mu      sync.Mutex // guards all below
+	entries []*entry
+	size    int  // bytes of the answers kept
+	spoiled bool // the call cannot be run again: its journal is not whole
+	again   bool // the call is being run again
+}
+
+// entry is one request and its answer.
+type entry struct {
+	request [sha256.Size]byte // of method and body
+	used    bool              // by the present run; guarded by the journal's mu
+	done    chan struct{}     // closed once answer and err are set
+	answer  []byte
+	err     error
+	cancel  context.CancelFunc
+}
+
+// errDiverged is what a run gets that asks for something else than the run before it.
+func errDiverged() error {
+	return status.New(status.WorkerLost, "run",
+		"the call's worker died, and run again the program asked for something else than before")
+}
+
+// ask answers a request: from the journal if the run before asked the same, else by
+// answer, which is called once, with a context that ends with the call or when the worker
+// gives the request up.
+func (j *journal) ask(ctx context.Context, method string, body []byte, answer func(context.Context) ([]byte, error)) ([]byte, error) {
+	e, err := j.entry(method, body, answer)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-e.done:
+		return e.answer, e.err
+	case <-ctx.Done():
+		if !lost(ctx) {
+			e.cancel()
+		}
+		return nil, context.Cause(ctx)
+	}
+}
+
+// entry finds the entry for a request, or makes one and has it answered.
+func (j *journal) entry(method string, body []byte, answer func(context.Context) ([]byte, error)) (*entry, error) {
+	sum := digest(method, body)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	left := 0
+	for _, e := range j.entries {
+		if e.used {
+			continue
+		}
+		if e.request == sum {
+			e.used = true
+			j.logger.DebugContext(j.ctx, "a request is answered from the journal", "call", j.call, "method", method)
+			return e, nil
+		}
+		left++
+	}
+	if left > 0 {
+		j.spoiled = true
+		return nil, errDiverged()
+	}
+	ctx, cancel := context.WithCancel(j.ctx)
+	e := &entry{request: sum, used: true, done: make(chan struct{}), cancel: cancel}
+	started := j.group.Go(func(context.Context) {
+		defer cancel()
+		defer close(e.done)
+		e.answer, e.err = answer(ctx)
+		j.keep(len(e.answer))
+	})
+	if !started {
+		cancel()
+		return nil, status.New(status.Closed, "run", "the Runtime is closed")
+	}
+	j.entries = append(j.entries, e)
+	return e, nil
+}
+
+// keep counts an answer. Beyond the limit the journal is of no use, but the run that is
+// under way still needs its answers.
+func (j *journal) keep(size int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.size += size
+	if j.size > journalLimit {
+		j.spoil()
+	}
+}
+
+// spoil gives up running the call again. The caller holds mu.
+func (j *journal) spoil() {
+	j.spoiled = true
+	j.entries = nil
+}
+
+// pass notes that the call has asked for something that is not kept.
+func (j *journal) pass() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.spoil()
+}
+
+// rewind prepares another run, or reports that there cannot be one: a second time, or
+// without a whole journal.
+func (j *journal) rewind() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.spoiled || j.again {
+		return false
+	}
+	j.again = true
+	for _, e := range j.entries {
+		e.used = false
+	}
+	return true
+}
+
+func digest(method string, body []byte) [sha256.Size]byte {
+	h := sha256.New()
+	h.Write([]byte(method))
+	h.Write([]byte{0})
+	h.Write(body)
+	var sum [sha256.Size]byte
+	h.Sum(sum[:0])
+	return sum
+}
+
+// lost reports whether ctx, that of a request, ended because its worker was lost.
+func lost(ctx context.Context) bool {
+	return status.CodeOf(context.Cause(ctx)) == status.WorkerLost
+}
