@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
 	"strconv"
 	"time"
 
@@ -13,7 +11,6 @@ import (
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/pyenv"
-	"github.com/dspex/dspex/internal/status"
 	"github.com/dspex/dspex/lm"
 )
 
@@ -69,8 +66,12 @@ var demoSentences = []sentence{
 	{"They ate rice and fish."},
 }
 
-// demoWorkers leaves one to lose.
-const demoWorkers = 2
+const (
+	// demoWorkers leaves one to lose.
+	demoWorkers = 2
+	// demoKillAfter is how many sentences are done when a worker is killed.
+	demoKillAfter = 3
+)
 
 // demoJSON is what `dspex demo --json` prints.
 type demoJSON struct {
@@ -86,12 +87,14 @@ type demoStep[Out any] struct {
 	Output    Out             `json:"output"`
 	Reasoning string          `json:"reasoning,omitempty"`
 	Worker    dspex.WorkerRef `json:"worker"`
+	Reruns    int             `json:"reruns,omitempty"`
 	TookMS    float64         `json:"took_ms"`
 }
 
 // killJSON says what happened to the worker that the demo killed.
 type killJSON struct {
 	Worker     dspex.WorkerRef `json:"worker"`
+	Calls      int             `json:"calls"` // that it was executing
 	NoticedMS  float64         `json:"noticed_ms"`
 	RestoredMS float64         `json:"restored_ms"`
 }
@@ -104,6 +107,7 @@ type demoFigures struct {
 	TotalMS           float64  `json:"total_ms"`
 	Predictions       int      `json:"predictions"`
 	Failed            int      `json:"failed"`
+	Reruns            int      `json:"reruns"`
 	LMCalls           int      `json:"lm_calls"`
 	LMTimeMS          float64  `json:"lm_time_ms"`
 	Usage             lm.Usage `json:"usage"`
@@ -210,104 +214,54 @@ func (d *demoRun) thought(ctx context.Context) error {
 	return nil
 }
 
-// batch classifies the sentences, half before a worker is killed and half after.
+// batch classifies the sentences and kills a worker when some of them are done.
 func (d *demoRun) batch(ctx context.Context) error {
 	d.page.chapter("3. A classification over a batch, with a worker killed in the middle")
-	half := len(demoSentences) / 2
-	if err := d.classify(ctx, demoSentences[:half]); err != nil {
-		return err
-	}
-	killed, err := d.kill(ctx)
-	if err != nil {
-		return err
-	}
-	d.out.Killed = killed
 	restored := make(chan error, 1)
-	if killed == nil {
-		restored <- nil
-	} else {
+	done := 0
+	for r := range classify.Batch(ctx, d.rt, demoSentences, dspex.Concurrency(4)) {
+		d.classified(r)
+		if done++; done != demoKillAfter {
+			continue
+		}
+		killed, err := d.kill(ctx)
+		if err != nil {
+			return err
+		}
+		d.out.Killed = killed
+		if killed == nil {
+			continue
+		}
+		// The calls go on while the worker is being replaced.
 		go func() {
 			since, err := d.until(ctx, func(s dspex.Stats) bool { return usable(s) >= demoWorkers })
 			killed.RestoredMS = ms(since)
 			restored <- err
 		}()
 	}
-	// The calls go on while the worker is being replaced.
-	err = d.classify(ctx, demoSentences[half:])
-	return errors.Join(err, <-restored)
-}
-
-func (d *demoRun) classify(ctx context.Context, sentences []sentence) error {
-	for r := range classify.Batch(ctx, d.rt, sentences, dspex.Concurrency(4)) {
-		text := sentences[r.Index].Sentence
-		if r.Err != nil {
-			d.out.Figures.Failed++
-			d.page.linef("%-9s %s", "failed", text)
-			d.page.notef("%v", r.Err)
-			continue
+	if d.out.Killed != nil {
+		if err := <-restored; err != nil {
+			return err
 		}
-		d.out.Classification = append(d.out.Classification, demoStep[topic]{
-			Input: text, Output: r.Prediction.Output,
-			Worker: r.Prediction.Worker, TookMS: ms(r.Prediction.Timing.Total),
-		})
-		count(d, r.Prediction.Calls, r.Prediction.Usage)
-		d.page.linef("%-9s %s", r.Prediction.Output.Topic, text)
 	}
 	return ctx.Err()
 }
 
-// kill ends an idle worker from outside, as an operator or the kernel would. It returns nil
-// where workers are no processes.
-func (d *demoRun) kill(ctx context.Context) (*killJSON, error) {
-	if err := d.rt.Idle(ctx); err != nil {
-		return nil, err
+func (d *demoRun) classified(r dspex.Result[topic]) {
+	text := demoSentences[r.Index].Sentence
+	if r.Err != nil {
+		d.out.Figures.Failed++
+		d.page.linef("%-8s %s", "failed", text)
+		d.page.notef("%v", r.Err)
+		return
 	}
-	before := d.rt.Stats()
-	i := slices.IndexFunc(before.Workers, func(w dspex.WorkerStats) bool { return w.PID != 0 && w.Calls == 0 && w.State == "ready" })
-	if i < 0 {
-		return nil, nil
+	step := newStep(d, r.Prediction, text)
+	d.out.Classification = append(d.out.Classification, step)
+	again := ""
+	if step.Reruns > 0 {
+		again = "  (its worker was killed; run again on " + step.Worker.ID + ")"
 	}
-	victim := before.Workers[i].Worker
-	// The worker is a child of this process that has not been waited for: the id is its own.
-	if err := killProcess(victim.PID); err != nil {
-		return nil, status.Wrap(status.Internal, "demo", err, "worker %s (process %d) could not be killed: %v", victim.ID, victim.PID, err)
-	}
-	noticed, err := d.until(ctx, func(s dspex.Stats) bool { return s.Lost > before.Lost })
-	if err != nil {
-		return nil, err
-	}
-	d.page.linef("%-9s worker %s, process %d; noticed after %s", "kill -9", victim.ID, victim.PID, took(noticed))
-	return &killJSON{Worker: victim, NoticedMS: ms(noticed)}, nil
-}
-
-func killProcess(pid int) error {
-	p, err := os.FindProcess(pid)
-	if err != nil {
-		return err
-	}
-	defer p.Release() //nolint:errcheck // Nothing is left to be done about it.
-	return p.Kill()
-}
-
-// until waits until a snapshot satisfies done and returns how long that took.
-func (d *demoRun) until(ctx context.Context, done func(dspex.Stats) bool) (time.Duration, error) {
-	const (
-		interval = time.Millisecond // fine enough for the figure that is shown
-		patience = 30 * time.Second // more than a start may take when it must go right
-	)
-	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for !done(d.rt.Stats()) {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return 0, status.FromContext(ctx, "demo", "the pool did not recover from the killed worker")
-		}
-	}
-	return time.Since(start), nil
+	d.page.linef("%-8s %s%s", step.Output.Topic, text, again)
 }
 
 func (d *demoRun) figures() {
@@ -321,7 +275,7 @@ func (d *demoRun) figures() {
 	d.page.linef("%d language model calls, %d tokens in, %d out", f.LMCalls, f.Usage.InputTokens, f.Usage.OutputTokens)
 	d.page.linef("%d workers started, %d lost", f.WorkersStarted, f.WorkersLost)
 	if k := d.out.Killed; k != nil && f.Failed == 0 {
-		d.page.linef("the killed worker was replaced %s later, and no request failed", took(millis(k.RestoredMS)))
+		d.page.linef("the killed worker had %d calls; it was replaced %s later, and no call failed", k.Calls, took(millis(k.RestoredMS)))
 	}
 }
 
@@ -331,29 +285,21 @@ func demoCall[In, Out any](ctx context.Context, d *demoRun, program *dspex.Progr
 	if err != nil {
 		return demoStep[Out]{}, err
 	}
-	count(d, pred.Calls, pred.Usage)
+	return newStep(d, pred, text), nil
+}
+
+// newStep records a prediction and counts it.
+func newStep[Out any](d *demoRun, pred *dspex.Prediction[Out], text string) demoStep[Out] {
+	f := &d.out.Figures
+	f.Predictions++
+	f.Reruns += pred.Reruns
+	f.LMCalls += len(pred.Calls)
+	f.Usage = f.Usage.Add(pred.Usage)
+	for _, c := range pred.Calls {
+		f.LMTimeMS += ms(c.Duration)
+	}
 	return demoStep[Out]{
-		Input: text, Output: pred.Output, Reasoning: pred.Reasoning,
-		Worker: pred.Worker, TookMS: ms(pred.Timing.Total),
-	}, nil
-}
-
-func count(d *demoRun, calls []lm.Call, usage lm.Usage) {
-	d.out.Figures.Predictions++
-	d.out.Figures.LMCalls += len(calls)
-	d.out.Figures.Usage = d.out.Figures.Usage.Add(usage)
-	for _, c := range calls {
-		d.out.Figures.LMTimeMS += ms(c.Duration)
+		Input: text, Output: pred.Output, Reasoning: pred.Reasoning, Worker: pred.Worker,
+		Reruns: pred.Reruns, TookMS: ms(pred.Timing.Total),
 	}
-}
-
-// usable counts the workers that take calls.
-func usable(s dspex.Stats) int {
-	n := 0
-	for _, w := range s.Workers {
-		if w.State == "ready" || w.State == "busy" {
-			n++
-		}
-	}
-	return n
 }

@@ -40,7 +40,7 @@ func TestTheDemoLosesAWorkerAndNoRequest(t *testing.T) {
 
 func TestTheDemoTellsItsStoryPlainlyWhereThereIsNoTerminal(t *testing.T) {
 	got := dspexCommand(t, "", nil, "demo", "--lm", demoAnswers(t))
-	for _, want := range []string{`person{Name: "Maria Lopez", Age: 34, Profession: "nurse"}`, "kill -9", "no request failed"} {
+	for _, want := range []string{`person{Name: "Maria Lopez", Age: 34, Profession: "nurse"}`, "kill -9", "no call failed"} {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("output lacks %q:\n%s%s", want, got.stdout, got.stderr)
 		}
