@@ -231,7 +231,7 @@ func TestFault_C7_WorkersOutliveTheirForkServerAndNewOnesAreMade(t *testing.T) {
 	old.hello(t)
 	rounds := 2
 	if full() {
-		rounds = 20
+		rounds = 6 // more would mostly be the pauses between restarts
 	}
 	for range rounds {
 		f := s.ForkServer()
@@ -260,9 +260,9 @@ func TestFault_C7_WorkersOutliveTheirForkServerAndNewOnesAreMade(t *testing.T) {
 
 func TestFault_C7_KillsInTheMiddleOfForksLoseNoProcess(t *testing.T) {
 	s := startServer(t, options(t))
-	rounds := 10
+	rounds, kills := 10, 2
 	if full() {
-		rounds = 1000
+		rounds, kills = 1000, 6
 	}
 	made := make(chan *process.Process, rounds)
 	go func() {
@@ -280,7 +280,7 @@ func TestFault_C7_KillsInTheMiddleOfForksLoseNoProcess(t *testing.T) {
 	}()
 	i := 0
 	for p := range made {
-		if i++; i%5 == 0 {
+		if i++; i%(rounds/kills) == 0 {
 			if f := s.ForkServer(); f != nil {
 				_ = unix.Kill(f.PID(), unix.SIGKILL) // our own child: not reaped, or it does not matter
 			}
@@ -289,6 +289,29 @@ func TestFault_C7_KillsInTheMiddleOfForksLoseNoProcess(t *testing.T) {
 		ended(t, p)
 		_ = p.Conn().Close()
 	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left := children(t); len(left) > 0 {
+		t.Errorf("children left: %v", left)
+	}
+}
+
+func TestFault_C7_AWorkerWhoseForkServerDiedBeforeItsReplyIsNotLost(t *testing.T) {
+	o := options(t)
+	o.Warm = "workers:preload_that_dies_after_a_fork"
+	o.Python.Env = append(o.Python.Env, "FAIL_FILE="+filepath.Join(t.TempDir(), "died"))
+	s := startServer(t, o)
+	f := s.ForkServer()
+	w := startWorker(t, s, process.WorkerOptions{ID: "w1"})
+	if exit := ended(t, f); exit.Signal != syscall.SIGKILL {
+		t.Errorf("the fork server %v", exit)
+	}
+	if hello := w.hello(t); hello["hello"] != "w1" || hello["pid"] != float64(w.PID()) {
+		t.Errorf("hello is %v, pid %d", hello, w.PID())
+	}
+	w.Kill()
+	ended(t, w.Process)
 	if err := s.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -20,9 +20,10 @@ const (
 	// doubles with each failure in a row up to restartMax. The first restart is immediate.
 	restartFirst = 100 * time.Millisecond
 	restartMax   = 10 * time.Second
-	// restartForget is how long a fork server must have lived for its end not to count as
-	// another failure in a row.
-	restartForget = 10 * time.Second
+	// restartForget is how long a fork server must live for one failure to be forgotten. It
+	// is longer than a fork server takes to import, so that one that dies at once is not
+	// started in a loop.
+	restartForget = time.Second
 )
 
 // Server makes workers. See [StartServer].
@@ -123,9 +124,7 @@ func (s *Server) keep(ctx context.Context, f *forker) {
 		case <-f.lost:
 		}
 		f.close()
-		if time.Since(began) >= restartForget {
-			failures = 0
-		}
+		failures = max(failures-int(time.Since(began)/restartForget), 0)
 		s.opt.Logger.Warn("the fork server has ended and is started again",
 			"pid", f.proc.PID(), "exit", f.proc.Exit().String(), "tail", f.proc.Tail())
 		s.set(func() { s.forker = nil })
@@ -136,8 +135,8 @@ func (s *Server) keep(ctx context.Context, f *forker) {
 				return
 			}
 			failures++
-			began = time.Now()
 			f, err = startForker(ctx, s.opt)
+			began = time.Now()
 			if ctx.Err() != nil {
 				if f != nil {
 					f.close()

@@ -60,6 +60,23 @@ def preload_with_gap(modules: list[str]) -> None:
     lifeline.arm = wait
 
 
+def preload_that_dies_after_a_fork(modules: list[str]) -> None:
+    """Kill the first fork server between its first fork and its reply."""
+    from dspex_worker import forkserver
+
+    send = forkserver.Server.send
+    if os.path.exists(os.environ["FAIL_FILE"]):
+        return
+
+    def die(self: Any, message: dict[str, Any]) -> None:
+        if "pid" in message:
+            open(os.environ["FAIL_FILE"], "w").close()
+            os.kill(os.getpid(), 9)
+        send(self, message)
+
+    forkserver.Server.send = die
+
+
 def preload_once(modules: list[str]) -> None:
     """Fails whenever the file named by FAIL_FILE exists."""
     if os.path.exists(os.environ["FAIL_FILE"]):
