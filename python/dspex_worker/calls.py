@@ -230,7 +230,8 @@ class Call:
             mailbox.put(Canceled())
             return 0
         stream = self._connection.open(self.stream, method, body, mailbox)
-        self._waiting[stream] = mailbox
+        if stream:
+            self._waiting[stream] = mailbox
         return stream
 
     def _open_soon(self, method: str, body: bytes, mailbox: Mailbox) -> _Slot:

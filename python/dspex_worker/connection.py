@@ -175,18 +175,22 @@ class Connection:
         self._check_drained()
 
     def open(self, parent: int, method: str, body: bytes, mailbox: Mailbox) -> int:
-        """Call the host; its answer comes to ``mailbox``. Returns the stream's id."""
-        stream = self._next_outbound
+        """Call the host; its answer, or why there is none, comes to ``mailbox``.
+
+        Returns:
+            The stream's id; 0 when none was opened.
+        """
         if self.lost is not None:
             mailbox.put(faults.Canceled(f"the connection is lost: {self.lost}"))
-            return stream
+            return 0
         if parent not in self._serving:
             mailbox.put(faults.Canceled("the call it belongs to has ended"))
-            return stream
+            return 0
         problem = self._too_large(9 + len(method) + len(body), f"a call of {method}")
         if problem is not None:
             mailbox.put(faults.Abort("invalid_argument", problem))
-            return stream
+            return 0
+        stream = self._next_outbound
         self._next_outbound += 2
         self._pending[stream] = _Pending(mailbox)
         self._send(wire.encode_call(stream, method, body, parent))
@@ -201,18 +205,9 @@ class Connection:
             pending.incoming.close()
         self._send(wire.encode(wire.CANCEL, stream))
 
-    def log(self, level: str, message: str, stream: int = 0) -> None:
-        """Send a LOG frame; of a call, or of the connection."""
-        body = {"level": level, "message": message, "logger": "dspex_worker"}
-        self._send(wire.encode(wire.LOG, stream, errors.encode(body)))
-
     def send_raw(self, data: bytes) -> None:
         """Write bytes that need not be a frame: a test fault."""
         self._send(data)
-
-    def streams(self) -> tuple[int, int]:
-        """Return how many calls of the host, and of ours, are under way."""
-        return len(self._serving), len(self._pending)
 
     def flush(self) -> None:
         """Write as much as the socket takes; watch for room if some is left."""

@@ -97,10 +97,6 @@ class Hub:
             if job is None:
                 return
 
-    def soon(self, function: Callable[[Any], object], argument: Any) -> None:
-        """Run ``function(argument)`` on the loop, in turn with the greenlets."""
-        self._ready.append((function, argument))
-
     def park(self) -> Any:
         """Give the thread back to the loop; return what the greenlet is resumed with.
 

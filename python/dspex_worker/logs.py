@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 _FORMAT: Final = "%(levelname)s %(name)s: %(message)s"
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
+if TYPE_CHECKING:
+    _Handler = logging.StreamHandler[TextIO]
+else:  # Python 3.10 cannot subscript the class
+    _Handler = logging.StreamHandler
+
+
+class _Stderr(_Handler):
     """Writes to whatever standard error is when the record is written."""
 
     def emit(self, record: logging.LogRecord) -> None:
