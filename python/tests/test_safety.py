@@ -197,10 +197,10 @@ from host import *
 from test_safety import ATTACKS, ADAPTERS, FORGED
 warm_up()
 events = []
-SOURCES = {getattr(m, "__file__", None) for m in list(sys.modules.values())}
+SOURCES = {getattr(m, "__file__", None) for m in list(sys.modules.values())} | {"<unknown>"}
 def hook(event, args):
     if event == "open" and args[0] in SOURCES:
-        return  # a traceback shows lines of our own source
+        return  # a traceback shows lines of our own source, or looks for "<unknown>"
     if watching and event in ("import", "open", "socket.connect", "subprocess.Popen", "exec"):
         events.append((event, str(args[:1])[:200]))
 watching = False
