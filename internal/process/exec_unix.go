@@ -31,7 +31,6 @@ type launchOptions struct {
 	arm    bool  // arm the lifeline from here, for children that do not do it themselves
 	stacks bool  // the child gets a pipe for faulthandler as its last descriptor
 	pass   []int // further descriptors for the child, after Command.ExtraFiles
-	ended  func()
 }
 
 func launch(ctx context.Context, c Command, o launchOptions) (*Process, error) {
@@ -90,7 +89,7 @@ func launch(ctx context.Context, c Command, o launchOptions) (*Process, error) {
 			_ = p.lifeline.arm(pid)
 		}
 		started <- nil
-		p.supervise(o.ended)
+		p.supervise(nil)
 	}()
 	if err := <-started; err != nil {
 		p.abandon()

@@ -56,6 +56,8 @@ type forkReply struct {
 	ID    int64  `json:"id"`
 	PID   int    `json:"pid"`
 	Error string `json:"error"`
+	// orphan means that the fork server ended without saying so itself.
+	orphan bool
 }
 
 type readyMessage struct {
@@ -185,7 +187,7 @@ func (f *forker) receive() {
 	f.proc.Kill()
 	<-f.proc.Done()
 	if id, pid := f.last(); pid != 0 {
-		f.settle(forkReply{ID: id, PID: pid})
+		f.settle(forkReply{ID: id, PID: pid, orphan: true})
 	}
 	f.mu.Lock()
 	f.ended = true
@@ -215,9 +217,9 @@ func (f *forker) last() (id int64, pid int) {
 	return int64(binary.NativeEndian.Uint64(page[8:])), int(int32(binary.NativeEndian.Uint32(page[:])))
 }
 
-// worker has a worker forked. It returns errForkerLost when the fork server ended first.
-// It cannot be interrupted, but a fork server that does not answer is killed.
-func (f *forker) worker(o WorkerOptions, ended func(*Process)) (*Process, error) {
+// worker has a worker forked. It returns errForkerLost when the fork server ended first,
+// and then no process is left. It cannot be interrupted, but a fork server that does not answer is killed.
+func (f *forker) worker(o WorkerOptions) (*Process, error) {
 	p := &Process{
 		id:     o.ID,
 		path:   f.proc.path,
@@ -268,10 +270,12 @@ func (f *forker) worker(o WorkerOptions, ended func(*Process)) (*Process, error)
 		return nil, err
 	}
 	p.handle, p.pid = adopt(r.PID), r.PID
-	go p.supervise(func() {
-		_ = f.send(forkRequest{Op: "gone", ID: request.ID})
-		ended(p)
-	})
+	go p.supervise(func() { _ = f.send(forkRequest{Op: "gone", ID: request.ID}) })
+	if r.orphan {
+		// If it had not left the fork server's group yet, it was killed with it.
+		p.end()
+		return nil, errForkerLost
+	}
 	return p, nil
 }
 

@@ -21,7 +21,7 @@ func startForker(context.Context, ServerOptions) (*forker, error) {
 	return nil, &refusedError{"the platform cannot fork workers"}
 }
 
-func (f *forker) worker(WorkerOptions, func(*Process)) (*Process, error) {
+func (f *forker) worker(WorkerOptions) (*Process, error) {
 	return nil, errForkerLost
 }
 

@@ -161,7 +161,8 @@ func pythonError(tail []string) *status.PythonError {
 }
 
 // supervise waits for the end of the process and tidies up behind it. It runs in a
-// goroutine of its own for as long as the process does.
+// goroutine of its own for as long as the process does. ended, if not nil, is called when
+// the process's group is gone.
 func (p *Process) supervise(ended func()) {
 	p.handle.wait()
 	p.exit = p.handle.reap()

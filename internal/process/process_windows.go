@@ -27,20 +27,18 @@ func (p *Process) Stacks(context.Context) (string, error) { return "", unsupport
 
 // Server is unsupported on Windows.
 type Server struct {
-	opt     ServerOptions
-	life    lifecycle.Life
-	mu      sync.Mutex
-	mode    Mode
-	proof   LifelineStatus
-	workers map[*Process]struct{}
-	closed  bool
-	forker  *forker
+	opt    ServerOptions
+	life   lifecycle.Life
+	mu     sync.Mutex
+	mode   Mode
+	proof  LifelineStatus
+	forker *forker
 }
 
 // forker does not exist on Windows.
 type forker struct{ proc *Process }
 
-func newServer(o ServerOptions) *Server { return &Server{opt: o, workers: map[*Process]struct{}{}} }
+func newServer(o ServerOptions) *Server { return &Server{opt: o} }
 
 func (s *Server) start(context.Context) error { return unsupported() }
 

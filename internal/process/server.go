@@ -177,23 +177,6 @@ func (s *Server) Worker(ctx context.Context, o WorkerOptions) (*Process, error) 
 	return s.fork(ctx, o)
 }
 
-// add notes a worker, so that Stop ends it. It returns false after Stop.
-func (s *Server) add(p *Process) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	s.workers[p] = struct{}{}
-	return true
-}
-
-func (s *Server) remove(p *Process) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.workers, p)
-}
-
 func closedError() error {
 	return status.New(status.Closed, "start", "the process server was stopped")
 }

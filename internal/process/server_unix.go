@@ -148,16 +148,9 @@ func (s *Server) forkFrom(ctx context.Context, f *forker, o WorkerOptions) (*Pro
 	}
 	answers := make(chan answer, 1)
 	ask := func(context.Context) {
-		known := make(chan struct{})
-		p, err := f.worker(o, func(p *Process) {
-			<-known
-			s.remove(p)
-		})
-		added := err == nil && s.add(p)
-		close(known)
-		if err == nil && !added {
-			p.end()
-			p, err = nil, closedError()
+		p, err := f.worker(o)
+		if err == nil {
+			p, err = s.keepWorker(p)
 		}
 		answers <- answer{p, err}
 	}
@@ -178,6 +171,28 @@ func (s *Server) forkFrom(ctx context.Context, f *forker, o WorkerOptions) (*Pro
 		}
 		return nil, status.FromContext(ctx, "start", "the fork server had not made the worker yet")
 	}
+}
+
+// keepWorker notes a worker until its end, so that Stop ends it. After Stop it ends the
+// worker itself.
+func (s *Server) keepWorker(p *Process) (*Process, error) {
+	s.mu.Lock()
+	closed := s.closed
+	if !closed {
+		s.workers[p] = struct{}{}
+	}
+	s.mu.Unlock()
+	if closed {
+		p.end()
+		return nil, closedError()
+	}
+	s.group.Go(func(context.Context) { // refused while Stop ends the worker
+		<-p.Done()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.workers, p)
+	})
+	return p, nil
 }
 
 // end kills a process that nobody has seen yet, and waits for its end.
@@ -212,22 +227,11 @@ func (s *Server) spawn(ctx context.Context, o WorkerOptions) (*Process, error) {
 	}
 	c.ID, c.Socket, c.OnLine, c.TailLines = o.ID, true, o.OnLine, o.TailLines
 	c.Env = append(s.environment(), o.Env...)
-	var p *Process
-	known := make(chan struct{})
-	p, err = launch(ctx, c, launchOptions{arm: proof.Kernel, stacks: true, ended: func() {
-		<-known
-		s.remove(p)
-	}})
+	p, err := launch(ctx, c, launchOptions{arm: proof.Kernel, stacks: true})
 	if err != nil {
 		return nil, err
 	}
-	added := s.add(p)
-	close(known)
-	if !added {
-		p.end()
-		return nil, closedError()
-	}
-	return p, nil
+	return s.keepWorker(p)
 }
 
 // environment returns what is added to the environment of the server's processes.
