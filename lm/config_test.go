@@ -31,26 +31,3 @@ func TestMergeLetsTheSecondConfigWinSettingBySetting(t *testing.T) {
 		t.Errorf("merging nothing changed it: %s", diff)
 	}
 }
-
-func TestKwargsSplitsWhatDSPyTakesFromTheRest(t *testing.T) {
-	config := lm.Config{
-		MaxTokens: new(5), Temperature: new(0.0), Logprobs: new(2), UserID: "u",
-		Reasoning:      &lm.Reasoning{Effort: "off"},
-		ResponseFormat: &lm.ResponseFormat{Type: lm.FormatJSONSchema, Name: "n", Schema: json.RawMessage(`{}`)},
-		Cache:          &lm.CacheConfig{Mode: "off"},
-		Extensions:     json.RawMessage(`{"x":1}`),
-	}
-	kwargs, rest, err := config.Kwargs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	const want = `{"max_tokens":5,"temperature":0,` +
-		`"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{}}},` +
-		`"reasoning_effort":"none","user":"u","logprobs":true,"top_logprobs":2}`
-	if string(kwargs) != want {
-		t.Errorf("kwargs %s, want %s", kwargs, want)
-	}
-	if diff := cmp.Diff(lm.Config{Cache: config.Cache, Extensions: config.Extensions}, rest); diff != "" {
-		t.Error(diff)
-	}
-}
