@@ -34,6 +34,7 @@ func TestRun(t *testing.T) {
 			"limited":  failing(limited),
 			"boom":     failing(fmt.Errorf("wrapped: %w", boom)),
 			"settings": settings,
+			"hello":    scripted.List(completion("hello")),
 			"hanging": scripted.Func(func(ctx context.Context, _ *lm.Request) (string, error) {
 				hanging <- struct{}{}
 				<-ctx.Done()
@@ -124,6 +125,13 @@ func TestRun(t *testing.T) {
 		_, err := program.Run(t.Context(), rt, question{"Who?"}, dspex.WithDemos(dspex.Values{"qestion": "Q1"}))
 		if dspex.CodeOf(err) != dspex.CodeInvalidArgument {
 			t.Errorf("a demo of a call with an unknown field: %v", err)
+		}
+	})
+	t.Run("a program may have no inputs", func(t *testing.T) {
+		t.Parallel()
+		pred, err := dspex.Predict[struct{}, answer]("Say hello.").Run(t.Context(), rt, struct{}{}, dspex.WithLM("hello"))
+		if err != nil || pred.Output.Answer != "hello" {
+			t.Errorf("got %+v, %v", pred, err)
 		}
 	})
 	t.Run("a Runtime without a model says so", func(t *testing.T) {

@@ -78,9 +78,8 @@ def build(spec: Any, made: Types) -> tuple[Any, dict[str, FieldSpec]]:
             raise ProgramError(f"field {field.name!r} is there twice")
         fields[field.name] = field
         definition[field.name] = (field.printed, dspy_field)
-    for kind in (True, False):
-        if not any(field.is_input is kind for field in fields.values()):
-            raise ProgramError(f"a signature needs an {'input' if kind else 'output'} field")
+    if all(field.is_input for field in fields.values()):
+        raise ProgramError("a signature needs an output field")
     name = spec.get("name") or "StringSignature"
     if not isinstance(name, str) or not name.isidentifier():
         raise ProgramError(f"a signature's name is an identifier, not {name!r}")
