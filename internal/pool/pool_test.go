@@ -184,8 +184,8 @@ func TestIdleIsAnEvent(t *testing.T) {
 		a.Release()
 		synctest.Wait()
 		select {
-		case <-idle:
-			t.Fatal("idle while a lease is held")
+		case err := <-idle:
+			t.Fatalf("idle while a lease is held: %v", err)
 		default:
 		}
 		b.lease.Release()

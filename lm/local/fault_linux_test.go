@@ -46,7 +46,7 @@ func TestFault_C5_TheModelDiesWithAKilledHost(t *testing.T) {
 	}
 	_ = cmd.Wait() // It was killed.
 	killed := time.Now()
-	const limit = 10 * time.Second                                  // The target is 100 ms, which a loaded machine may miss.
+	const limit = 10 * time.Second // The target is 100 ms, which a loaded machine may miss.
 	poll := []unix.PollFd{{Fd: int32(handle), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(poll, int(limit.Milliseconds()))
