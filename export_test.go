@@ -5,15 +5,13 @@ import (
 	"encoding/json"
 
 	"github.com/dspex/dspex/internal/backend/process"
+	"github.com/dspex/dspex/internal/chaos"
 )
 
 // OpenDebug opens a Runtime whose workers misbehave on request. Environ is added to the
 // environment of the Python processes.
 func OpenDebug(ctx context.Context, config Config, environ ...string) (*Runtime, error) {
-	return open(ctx, config, func(o *process.Options) {
-		o.Debug = true
-		o.Environ = append(o.Environ, environ...)
-	})
+	return Open((&chaos.Handle{Environ: environ}).Context(ctx), config)
 }
 
 // Misbehave asks a worker that was opened with OpenDebug for something bad.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dspex/dspex/internal/backend"
 	"github.com/dspex/dspex/internal/backend/process"
+	"github.com/dspex/dspex/internal/chaos"
 	"github.com/dspex/dspex/internal/nearest"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/status"
@@ -45,10 +46,6 @@ type Runtime struct {
 // when the workers cannot be started; the message says what to do. Nothing is left
 // running then.
 func Open(ctx context.Context, config Config) (*Runtime, error) {
-	return open(ctx, config, func(*process.Options) {})
-}
-
-func open(ctx context.Context, config Config, adjust func(*process.Options)) (*Runtime, error) {
 	settings, err := config.resolve()
 	if err != nil {
 		return nil, err
@@ -69,10 +66,16 @@ func open(ctx context.Context, config Config, adjust func(*process.Options)) (*R
 		logger = slog.New(slog.DiscardHandler)
 	}
 	options := settings.process(logger)
-	adjust(&options)
+	handle := chaos.From(ctx)
+	if handle != nil {
+		options.Debug, options.Environ = true, handle.Environ
+	}
 	b, err := process.New(options)
 	if err != nil {
 		return nil, err
+	}
+	if handle != nil {
+		handle.Attach(b.Debug)
 	}
 	if err := b.Start(ctx); err != nil {
 		return nil, err
