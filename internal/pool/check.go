@@ -29,7 +29,9 @@ func (p *Pool[W]) check() error {
 	}
 	for m := range p.leaving {
 		leased += m.inUse
-		claim(m.pinned.len == 0, "callers wait for %s, which leaves", m.id)
+		pinned += m.pinned.len
+		claim(m.pinned.len == 0 || (m.state == draining && m.inUse == p.cfg.Slots) || !m.lives(),
+			"callers wait for %s, which leaves with %d leases", m.id, m.inUse)
 		claim(m.state != ready, "%s leaves but is ready", m.id)
 		claim(m.state != draining || m.inUse > 0, "%s drains without leases", m.id)
 		claim(m.state != gone || m.inUse > 0, "%s is gone but not forgotten", m.id)

@@ -53,6 +53,12 @@ type Config[W Worker] struct {
 	// IdleTimeout is how long a worker beyond Min may have nothing to do before it is
 	// stopped; 0 keeps it for ever.
 	IdleTimeout time.Duration
+	// Recycle replaces workers that have served long enough.
+	Recycle Recycle
+	// Memory tells how many bytes a worker uses; only Recycle.Memory needs it. It is called
+	// for workers that have served, one at a time, at most once a second for each, without
+	// any lock held.
+	Memory func(w W) (int64, error)
 	// StopTimeout bounds the stopping of a worker that holds no lease, after which it is
 	// killed; 0 means 5 s.
 	StopTimeout time.Duration
@@ -150,18 +156,24 @@ func (c Config[W]) validate() error {
 		return bad("the length of the queue is negative: %d", c.Queue)
 	case c.Queue == 0 && (c.Lazy || c.Min < c.Max || c.Overflow > 0):
 		return bad("a pool that starts workers on demand needs a queue for the callers that wait for them")
+	case c.Recycle.Requests < 0 || c.Recycle.Memory < 0:
+		return bad("a limit after which workers are recycled is negative")
+	case c.Recycle.Memory > 0 && c.Memory == nil:
+		return bad("workers cannot be recycled by memory, since there is nothing that tells how much they use")
 	case c.Backoff.Tolerance < 0 || c.Breaker.Threshold < 0:
 		return bad("a tolerance or threshold is negative")
 	}
 	for name, d := range map[string]time.Duration{
-		"the time after which the pool grows": c.GrowAfter,
-		"the idle timeout":                    c.IdleTimeout,
-		"the stop timeout":                    c.StopTimeout,
-		"the backoff's base":                  c.Backoff.Base,
-		"the backoff's maximum":               c.Backoff.Max,
-		"the backoff's half-life":             c.Backoff.HalfLife,
-		"the breaker's base":                  c.Breaker.Base,
-		"the breaker's maximum":               c.Breaker.Max,
+		"the time after which the pool grows":   c.GrowAfter,
+		"the idle timeout":                      c.IdleTimeout,
+		"the age at which workers are recycled": c.Recycle.Age,
+		"the idle time of recycled workers":     c.Recycle.Idle,
+		"the stop timeout":                      c.StopTimeout,
+		"the backoff's base":                    c.Backoff.Base,
+		"the backoff's maximum":                 c.Backoff.Max,
+		"the backoff's half-life":               c.Backoff.HalfLife,
+		"the breaker's base":                    c.Breaker.Base,
+		"the breaker's maximum":                 c.Breaker.Max,
 	} {
 		if d < 0 {
 			return bad("%s is negative: %v", name, d)

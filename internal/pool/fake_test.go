@@ -24,6 +24,9 @@ type farm struct {
 	workers map[string]*fake
 	started int
 	events  []Event
+	// unmeasurable is what a look at a worker's memory fails with.
+	unmeasurable error
+	looked       int
 }
 
 func newFarm() *farm { return &farm{workers: make(map[string]*fake)} }
@@ -35,6 +38,8 @@ type fake struct {
 	done chan struct{}
 	once sync.Once
 	err  error
+	// bytes is how much memory it uses; guarded by the farm's mu.
+	bytes int64
 	// killed is true when Stop had to end it by force.
 	killed bool
 }
@@ -123,6 +128,19 @@ func (f *farm) set(change func(*farm)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	change(f)
+}
+
+func (f *farm) memory(w *fake) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.looked++
+	return w.bytes, f.unmeasurable
+}
+
+func (f *farm) looks() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.looked
 }
 
 func (f *farm) starts() int {

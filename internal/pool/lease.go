@@ -14,7 +14,9 @@ type Lease[W Worker] struct {
 // lease takes a slot. The caller holds mu and knows that there is one.
 func (p *Pool[W]) lease(m *member[W], now time.Time, queued time.Duration) *Lease[W] {
 	m.inUse++
-	p.free--
+	if m.state == ready { // a draining member's slots are not free
+		p.free--
+	}
 	p.leased++
 	p.counters.Leases++
 	return &Lease[W]{pool: p, member: m, since: now, queued: queued}
@@ -56,13 +58,17 @@ func (l *Lease[W]) Release() {
 		if m.inUse == 0 {
 			m.idleSince = now
 		}
-		if p.queued == 0 && !m.seat.overflow {
+		worn := p.wearLater(m, now)
+		if p.queued == 0 && !m.seat.overflow && !worn {
 			p.shrinkLater(m)
 			p.notify()
 			return
 		}
 		p.settle(now)
 	case draining:
+		if w := m.pinned.head; w != nil && m.lives() {
+			p.grant(w, m, now)
+		}
 		if m.inUse == 0 {
 			p.retire(m)
 		}

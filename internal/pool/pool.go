@@ -23,7 +23,8 @@ import (
 //	ready → draining → stopping → gone
 //
 // and may skip any of them. Only a ready member sits in a seat and is leased; while it is
-// being replaced (a new generation), its seat starts the successor first.
+// being replaced (a new generation, recycling), its seat starts the successor first. A
+// draining member serves, besides its leases, the callers that were waiting for it alone.
 //
 // Invariants, true whenever mu is free; check verifies them:
 //
@@ -42,7 +43,7 @@ type Pool[W Worker] struct {
 	cfg  Config[W] // immutable, with defaults
 	life lifecycle.Life
 
-	group     *lifecycle.Group // the clock, the events, one goroutine for each worker
+	group     *lifecycle.Group // the clock, the events, the measuring, one goroutine for each worker
 	startCtx  context.Context  // ends when no start is wanted any more
 	endStarts context.CancelCauseFunc
 	killCtx   context.Context // ends when no drain is waited for any more
@@ -50,8 +51,10 @@ type Pool[W Worker] struct {
 
 	wake     chan struct{} // tells the clock that wakeAt moved forward; one is enough
 	eventful chan struct{} // tells the event goroutine that events is not empty
-	emptied  chan struct{} // closed when closing and alive is 0
-	failed   chan error    // takes the first start failure while Start waits
+	// measurable tells the measuring goroutine that toMeasure is not empty.
+	measurable chan struct{}
+	emptied    chan struct{} // closed when closing and alive is 0
+	failed     chan error    // takes the first start failure while Start waits
 
 	mu         sync.Mutex // guards all below
 	phase      phase
@@ -77,6 +80,7 @@ type Pool[W Worker] struct {
 	idleness  chan struct{}
 	resets    []reset
 	events    []Event
+	toMeasure []*member[W]
 	hold      time.Duration // moving average of how long leases are held
 	stamps    uint64        // orders members by last use
 	arrivals  uint64        // orders waiters
@@ -105,6 +109,7 @@ func New[W Worker](cfg Config[W]) (*Pool[W], error) {
 		life:       lifecycle.Life{Name: "the pool"},
 		wake:       make(chan struct{}, 1),
 		eventful:   make(chan struct{}, 1),
+		measurable: make(chan struct{}, 1),
 		emptied:    make(chan struct{}),
 		failed:     make(chan error, 1),
 		generation: 1,
@@ -128,6 +133,9 @@ func (p *Pool[W]) Start(ctx context.Context) error {
 		p.killCtx, p.kill = context.WithCancelCause(base)
 		p.group.Go(p.clock)
 		p.group.Go(p.tell)
+		if p.cfg.Recycle.Memory > 0 {
+			p.group.Go(p.measure)
+		}
 
 		p.mu.Lock()
 		p.phase = running
@@ -187,6 +195,12 @@ func (p *Pool[W]) shutdown(drain context.Context) error {
 	}
 	for len(p.ready) > 0 {
 		p.drain(p.ready[0], "the pool closes")
+	}
+	for m := range p.leaving {
+		for w := m.pinned.head; w != nil; w = m.pinned.head {
+			p.refuse(w, cause)
+			p.counters.Closed++
+		}
 	}
 	p.notify()
 	p.mu.Unlock()

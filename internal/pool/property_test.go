@@ -46,7 +46,11 @@ func TestInvariantsHoldAfterEveryRandomOperation(t *testing.T) {
 		"growing and overflow": func(c *Config[*fake]) { c.Min, c.Max, c.Overflow, c.IdleTimeout = 1, 3, 2, 50*time.Millisecond },
 		"lazy from zero":       func(c *Config[*fake]) { c.Min, c.Max, c.Lazy, c.IdleTimeout = 0, 3, true, 20*time.Millisecond },
 		"one worker, one slot": func(c *Config[*fake]) { c.Min, c.Max, c.Slots = 1, 1, 1 },
-		"many slots":           func(c *Config[*fake]) { c.Min, c.Max, c.Slots, c.GrowAfter = 1, 3, 8, 0 },
+		"recycling": func(c *Config[*fake]) {
+			c.Min, c.Max, c.Overflow, c.IdleTimeout = 2, 4, 1, 80*time.Millisecond
+			c.Recycle = Recycle{Requests: 5, Age: time.Second, Idle: 50 * time.Millisecond, Memory: 100}
+		},
+		"many slots": func(c *Config[*fake]) { c.Min, c.Max, c.Slots, c.GrowAfter = 1, 3, 8, 0 },
 	}
 	for name, configure := range configs {
 		t.Run(name, func(t *testing.T) {
@@ -54,6 +58,7 @@ func TestInvariantsHoldAfterEveryRandomOperation(t *testing.T) {
 				f := newFarm()
 				cfg := f.sized(1, 2)
 				cfg.Queue = 12
+				cfg.Memory = f.memory
 				cfg.Breaker = Breaker{Base: 100 * time.Millisecond, Max: time.Second}
 				cfg.Backoff = Backoff{Base: 5 * time.Millisecond, Max: time.Second, HalfLife: 100 * time.Millisecond, Tolerance: 3}
 				configure(&cfg)
@@ -107,6 +112,12 @@ func (d *driver) act() string {
 			return "kill " + w.ID()
 		}
 		return "kill nobody"
+	case 19:
+		if w := d.anyLiving(); w != nil {
+			d.farm.set(func(*farm) { w.bytes += int64(d.rng.IntN(60)) })
+			return "let " + w.ID() + " grow"
+		}
+		return "let nobody grow"
 	case 14:
 		d.farm.set(func(f *farm) {
 			f.broken = nil

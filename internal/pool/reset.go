@@ -59,7 +59,7 @@ func (p *Pool[W]) Reset(ctx context.Context) error {
 }
 
 // stale reports whether a ready member is to be replaced. The caller holds mu.
-func (p *Pool[W]) stale(m *member[W]) bool { return m.generation < p.generation }
+func (p *Pool[W]) stale(m *member[W]) bool { return m.generation < p.generation || m.worn != "" }
 
 // roll starts the successor of one stale member; the next one's turn comes when that is
 // ready, so that never more than one worker is up in addition. Overflow workers just go.
@@ -73,7 +73,7 @@ func (p *Pool[W]) roll(now time.Time) {
 		case s.starting:
 			return
 		case s.overflow:
-			p.drain(m, "an older generation")
+			p.replace(m)
 			p.unwant(s)
 		case next == nil:
 			next = s

@@ -46,6 +46,12 @@ type member[W Worker] struct {
 	stamp     uint64     // higher for the more recently used
 	idleSince time.Time  // valid while inUse is 0
 	pinned    waiters[W] // callers that only this worker may serve
+
+	worn       string    // why it is to be replaced; empty if it is not
+	expires    time.Time // when it is too old; zero for never
+	memory     int64     // bytes at the last look
+	measuredAt time.Time // when it was looked at last
+	unmeasured bool      // has served since
 }
 
 // lives reports whether the worker has not yet said that it is done.
@@ -89,9 +95,10 @@ func (p *Pool[W]) unwant(s *seat[W]) {
 // The caller holds mu.
 func (p *Pool[W]) join(s *seat[W], m *member[W]) {
 	if old := s.member; old != nil {
-		p.drain(old, "a newer worker took its seat")
+		p.replace(old)
 	}
 	s.member = m
+	m.expires = p.lifespan(m.readyAt)
 	p.want(s)
 	m.index = len(p.ready)
 	p.ready = append(p.ready, m)
@@ -112,12 +119,10 @@ func (p *Pool[W]) remove(m *member[W]) {
 	p.free -= p.cfg.Slots - m.inUse
 	m.seat.member = nil
 	p.leaving[m] = struct{}{}
-	for w := m.pinned.head; w != nil; w = m.pinned.head {
-		p.refuse(w, errGone(m.id))
-	}
 }
 
-// drain lets a ready member finish its leases, then stops it. The caller holds mu.
+// drain lets a ready member finish its leases and serve those who wait for it alone, then
+// stops it. The caller holds mu.
 func (p *Pool[W]) drain(m *member[W], why string) {
 	p.remove(m)
 	m.state = draining
@@ -125,6 +130,16 @@ func (p *Pool[W]) drain(m *member[W], why string) {
 	if m.inUse == 0 {
 		p.retire(m)
 	}
+}
+
+// replace drains a stale member. The caller holds mu.
+func (p *Pool[W]) replace(m *member[W]) {
+	if m.worn == "" {
+		p.drain(m, "an older generation")
+		return
+	}
+	p.counters.Recycled++
+	p.drain(m, m.worn)
 }
 
 // retire has a drained member stopped. The caller holds mu.
@@ -139,6 +154,9 @@ func (p *Pool[W]) end(m *member[W], err error, now time.Time) {
 	before := m.state
 	if before == ready {
 		p.remove(m)
+	}
+	for w := m.pinned.head; w != nil; w = m.pinned.head {
+		p.refuse(w, errGone(m.id))
 	}
 	m.state = gone
 	p.alive--

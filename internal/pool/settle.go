@@ -16,6 +16,7 @@ func (p *Pool[W]) settle(now time.Time) {
 	p.wakeAt = time.Time{}
 	p.serve(now)
 	p.dismiss()
+	p.wear(now)
 	p.roll(now)
 	p.refill(now)
 	p.grow(now)

@@ -46,6 +46,9 @@ type WorkerStats struct {
 	Served uint64
 	// Since is when it became ready.
 	Since time.Time
+	// Memory is how many bytes it used when it was looked at last, which only a pool that
+	// recycles by memory does; 0 if it never was.
+	Memory int64
 	// Failures is the decaying count of failures in its seat before it.
 	Failures float64
 }
@@ -65,6 +68,8 @@ type Counters struct {
 	Lost, Stopped uint64
 	// Grown and Shrunk count seats added for callers that waited, and given up as idle.
 	Grown, Shrunk uint64
+	// Recycled counts workers that were replaced because they had served long enough.
+	Recycled uint64
 	// Resets and BreakerOpenings count those.
 	Resets, BreakerOpenings uint64
 	// EventsDropped counts events that were forgotten because nobody took them.
@@ -119,6 +124,6 @@ func (p *Pool[W]) Stats() Stats {
 func (m *member[W]) stats() WorkerStats {
 	return WorkerStats{
 		ID: m.id, Seat: m.seat.index, Generation: m.generation, State: m.state.String(),
-		InUse: m.inUse, Served: m.served, Since: m.readyAt, Failures: m.seat.failures,
+		InUse: m.inUse, Served: m.served, Since: m.readyAt, Memory: m.memory, Failures: m.seat.failures,
 	}
 }
