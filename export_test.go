@@ -22,3 +22,37 @@ func Misbehave(ctx context.Context, rt *Runtime, op map[string]any) (json.RawMes
 	}
 	return b.Debug(ctx, op)
 }
+
+// Info is what a worker says about itself. Memory is in KiB.
+type Info struct {
+	PID          int `json:"pid"`
+	PSS          int `json:"pss_kb"`
+	PrivateDirty int `json:"private_dirty_kb"`
+	Greenlets    int `json:"greenlets"`
+	Threads      int `json:"threads"`
+	Programs     int `json:"programs"`
+	Calls        int `json:"calls"`
+	Descriptors  int `json:"fds"`
+}
+
+// InfoOf asks some worker about itself.
+func InfoOf(ctx context.Context, rt *Runtime) (info Info, err error) {
+	data, err := processOf(rt).Info(ctx)
+	if err != nil {
+		return Info{}, err
+	}
+	return info, json.Unmarshal(data, &info)
+}
+
+// Echo sends data to some worker and returns what came back.
+func Echo(ctx context.Context, rt *Runtime, data [][]byte) ([][]byte, error) {
+	return processOf(rt).Echo(ctx, data)
+}
+
+func processOf(rt *Runtime) *process.Backend {
+	b, ok := rt.backend.(*process.Backend)
+	if !ok {
+		panic("dspex: only the process backend has workers")
+	}
+	return b
+}

@@ -110,6 +110,11 @@ def _raise(server: Server, call: Call, body: dict[str, Any]) -> None:  # noqa: A
     raise known.get(str(body.get("type")), RuntimeError)(str(body.get("text", "raised on demand")))
 
 
+def _recurse(server: Server, call: Call, body: dict[str, Any]) -> None:
+    """Recurse until Python has enough of it."""
+    _recurse(server, call, body)
+
+
 OPS: Final = MappingProxyType(
     {
         "allocate": _allocate,
@@ -119,6 +124,7 @@ OPS: Final = MappingProxyType(
         "garbage": _garbage,
         "print": _print,
         "raise": _raise,
+        "recurse": _recurse,
         "signal": _signal,
         "sleep": _sleep,
         "spin": _spin,

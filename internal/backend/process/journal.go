@@ -50,6 +50,11 @@ func errDiverged() error {
 		"the call's worker died, and run again the program asked for something else than before")
 }
 
+// errUnanswered is what a request gets whose answer ended its goroutine.
+func errUnanswered() error {
+	return status.New(status.Internal, "run", "the language model ended its goroutine instead of answering")
+}
+
 // ask answers a request: from the journal if the run before asked the same, else by
 // answer, which is called once, with a context that ends with the call or when the worker
 // gives the request up.
@@ -95,6 +100,7 @@ func (j *journal) entry(method string, body []byte, answer func(context.Context)
 	started := j.group.Go(func(context.Context) {
 		defer cancel()
 		defer close(e.done)
+		e.err = errUnanswered() // unless answer returns
 		e.answer, e.err = answer(ctx)
 		j.keep(len(e.answer))
 	})

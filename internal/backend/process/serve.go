@@ -3,6 +3,8 @@ package process
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
+	"runtime/debug"
 
 	"github.com/dspex/dspex/internal/backend"
 	"github.com/dspex/dspex/internal/status"
@@ -25,7 +27,7 @@ func serve(call *backend.Call, refs *refs, j *journal) wire.Handler {
 		switch in.Method {
 		case "lm.complete":
 			body, err := j.ask(ctx, in.Method, in.Body, func(ctx context.Context) ([]byte, error) {
-				return complete(ctx, call, refs, in.Body)
+				return complete(ctx, call, refs, in.Body, j.logger)
 			})
 			return wire.Message{Body: body}, err
 		case "lm.stream":
@@ -52,7 +54,15 @@ func request(call *backend.Call, data []byte) (*lm.Request, error) {
 	return body.Request, nil
 }
 
-func complete(ctx context.Context, call *backend.Call, refs *refs, data []byte) ([]byte, error) {
+// complete asks the model. A panic of the model's is the error of this call alone.
+func complete(ctx context.Context, call *backend.Call, refs *refs, data []byte, logger *slog.Logger) (body []byte, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			logger.ErrorContext(ctx, "a language model panicked",
+				"call", call.ID, "value", value, "stack", string(debug.Stack()))
+			body, err = nil, refs.send(ctx, status.New(status.Internal, "run", "the language model panicked: %v", value))
+		}
+	}()
 	req, err := request(call, data)
 	if err != nil {
 		return nil, refs.send(ctx, err)
@@ -61,7 +71,7 @@ func complete(ctx context.Context, call *backend.Call, refs *refs, data []byte) 
 	if err != nil {
 		return nil, refs.send(ctx, err)
 	}
-	body, err := json.Marshal(struct {
+	body, err = json.Marshal(struct {
 		Response *lm.Response `json:"response"`
 	}{res})
 	if err != nil {
