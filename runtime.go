@@ -13,6 +13,7 @@ import (
 	"github.com/dspex/dspex/internal/backend/process"
 	"github.com/dspex/dspex/internal/chaos"
 	"github.com/dspex/dspex/internal/nearest"
+	"github.com/dspex/dspex/internal/pool"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/status"
 	"github.com/dspex/dspex/lm"
@@ -139,6 +140,15 @@ func (s Settings) process(logger *slog.Logger) process.Options {
 			Path:        s.Python.Path,
 			Dir:         s.Python.Dir,
 		},
+		Recycle: pool.Recycle{
+			Requests: s.RecycleRequests,
+			Age:      s.RecycleAge,
+			Idle:     s.RecycleIdle,
+			Memory:   s.RecycleMemory,
+		},
+		MemoryLimit:  s.MemoryLimit,
+		StuckAfter:   s.StuckAfter,
+		GrowAfter:    s.GrowAfter,
 		Spawn:        s.Python.Spawn,
 		Preload:      s.Python.Preload,
 		Min:          s.Min,

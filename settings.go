@@ -52,6 +52,36 @@ type Settings struct {
 	CancelGrace time.Duration
 	// IdleTimeout is how long a worker above Min stays without work. Default 60 s.
 	IdleTimeout time.Duration
+	// GrowAfter is how long a call waits before a worker is added for it, if Max and
+	// Overflow allow one. A call that finds no worker at all does not wait for it.
+	// Default 5 ms: longer than a fork takes, shorter than a call of a model.
+	GrowAfter time.Duration
+
+	// RecycleRequests is after how many calls a worker is replaced by a fresh one. As for
+	// the other reasons to recycle, the fresh worker is ready before the old one gets no
+	// more calls, and the old one finishes those that it has; while no worker can be
+	// started, the old one goes on. Default 0: never.
+	RecycleRequests int
+	// RecycleAge is how old a worker gets before it is replaced, less a random part of up
+	// to a tenth, so that workers do not all end together. Default 0: never.
+	RecycleAge time.Duration
+	// RecycleMemory is how many bytes of memory a worker may use before it is replaced:
+	// its proportional set size, in which pages that n processes share count 1/n each. It
+	// is looked at after calls, at most once a second. Linux only. Default 0: never.
+	RecycleMemory int64
+	// RecycleIdle is after how long without work a worker that has had some is replaced,
+	// which gives back the memory that the work has left behind. Default 0: never.
+	RecycleIdle time.Duration
+	// MemoryLimit is how many bytes of private memory a worker can ask the system for,
+	// what it inherits included (150 MB or so with DSPy alone). Beyond it Python raises
+	// MemoryError in the call that asks. Linux only. Default 0: no limit but the system's.
+	MemoryLimit int64
+
+	// StuckAfter is how long a worker may give no sign of life before it is killed and
+	// replaced, found out in this time at the latest: whether it is stopped, or Python
+	// code in it holds the interpreter without ever yielding. Code that does so for half
+	// as long may already be taken for stuck. At least 100 ms; default 30 s.
+	StuckAfter time.Duration
 
 	// Adapter is the prompt format of programs that choose none: "chat", "json" or
 	// "xml". Empty, the default, means by the model: "json" where it can be constrained
@@ -104,6 +134,13 @@ func (s *Settings) settings() []setting {
 		{"drain_timeout", "DSPEX_DRAIN_TIMEOUT", "10s", span{&s.DrainTimeout}, "how long closing waits for running calls"},
 		{"cancel_grace", "DSPEX_CANCEL_GRACE", "2s", span{&s.CancelGrace}, "how long a canceled call may go on in Python"},
 		{"idle_timeout", "DSPEX_IDLE_TIMEOUT", "1m0s", span{&s.IdleTimeout}, "how long a worker above min stays idle"},
+		{"grow_after", "DSPEX_GROW_AFTER", "5ms", span{&s.GrowAfter}, "how long a call waits before a worker is added for it"},
+		{"recycle_requests", "DSPEX_RECYCLE_REQUESTS", "0", whole{&s.RecycleRequests}, "calls after which a worker is replaced; 0 for never"},
+		{"recycle_age", "DSPEX_RECYCLE_AGE", "0s", span{&s.RecycleAge}, "age at which a worker is replaced, up to a tenth earlier; 0 for never"},
+		{"recycle_memory", "DSPEX_RECYCLE_MEMORY", "0", size{&s.RecycleMemory}, "memory (PSS) beyond which a worker is replaced, such as 500MiB; 0 for never"},
+		{"recycle_idle", "DSPEX_RECYCLE_IDLE", "0s", span{&s.RecycleIdle}, "time without work after which a worker that had some is replaced; 0 for never"},
+		{"memory_limit", "DSPEX_MEMORY_LIMIT", "0", size{&s.MemoryLimit}, "private memory beyond which Python raises MemoryError, such as 2GiB; 0 for no limit"},
+		{"stuck_after", "DSPEX_STUCK_AFTER", "30s", span{&s.StuckAfter}, "how long a worker may give no sign of life before it is killed"},
 		{"adapter", "DSPEX_ADAPTER", "", choice{&s.Adapter, adapters()}, "prompt format; by default the one that suits the model"},
 		{"python.interpreter", "DSPEX_PYTHON", "", text{&s.Python.Interpreter}, "Python that the environment is built with; by default the first suitable python3 on PATH"},
 		{"python.path", "DSPEX_PYTHON_PATH", "", text{&s.Python.Path}, "interpreter of an environment of your own"},
@@ -154,6 +191,10 @@ func (s Settings) Validate() error {
 		return status.New(status.InvalidArgument, "settings",
 			"max is %d but min is %d: give a max of at least min, or none", effective.Max, effective.Min)
 	}
+	if s.StuckAfter != 0 && s.StuckAfter < leastStuckAfter {
+		return status.New(status.InvalidArgument, "settings",
+			"stuck_after is %v: want at least %v, or healthy workers are killed", s.StuckAfter, leastStuckAfter)
+	}
 	module := regexp.MustCompile(`^[\pL_][\pL\pN_]*(\.[\pL_][\pL\pN_]*)*$`)
 	for _, name := range s.Python.Preload {
 		if !module.MatchString(name) {
@@ -163,6 +204,10 @@ func (s Settings) Validate() error {
 	}
 	return nil
 }
+
+// leastStuckAfter is the shortest StuckAfter: building a program keeps a healthy worker
+// busy for some 30 ms.
+const leastStuckAfter = 100 * time.Millisecond
 
 // resolve returns the settings in force, or why they cannot be used.
 func (s Settings) resolve() (Settings, error) {

@@ -89,7 +89,8 @@ func TestTheZeroSettingsAreValidAndHaveTheDocumentedDefaults(t *testing.T) {
 	want := Settings{
 		Backend: "process", Min: 1, Slots: 64, Queue: 1024,
 		StartTimeout: time.Minute, DrainTimeout: 10 * time.Second,
-		CancelGrace: 2 * time.Second, IdleTimeout: time.Minute,
+		CancelGrace: 2 * time.Second, IdleTimeout: time.Minute, GrowAfter: 5 * time.Millisecond,
+		StuckAfter: 30 * time.Second,
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Settings{})); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
@@ -108,6 +109,8 @@ func TestContradictorySettingsAreRefusedByName(t *testing.T) {
 		"max below min":             {Settings{Min: 4, Max: 2}, "max is 2 but min is 4"},
 		"negative count":            {Settings{Slots: -1}, "slots is -1: want zero or more"},
 		"negative duration":         {Settings{CancelGrace: -time.Second}, "cancel_grace is -1s: want zero or more"},
+		"negative size":             {Settings{RecycleMemory: -1}, "recycle_memory is -1: want zero or more"},
+		"a bound nobody can keep":   {Settings{StuckAfter: time.Millisecond}, "stuck_after is 1ms: want at least 100ms"},
 		"unknown backend":           {Settings{Backend: "prcess"}, `backend is "prcess": no such value (did you mean "process"?)`},
 		"unknown adapter":           {Settings{Adapter: "jsn"}, `adapter is "jsn": no such value (did you mean "json"?)`},
 		"a module that is no name":  {Settings{Python: PythonSettings{Preload: []string{"os; x"}}}, `python.preload has "os; x"`},
@@ -119,6 +122,29 @@ func TestContradictorySettingsAreRefusedByName(t *testing.T) {
 			wantInvalid(t, tc.settings.Validate(), tc.want)
 		})
 	}
+}
+
+func TestASizeIsReadWithItsUnitAndWrittenWithTheLargestThatFits(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]struct {
+		bytes int64
+		text  string
+	}{
+		"0": {0, "0"}, "1000": {1000, "1000"}, "1024": {1024, "1KiB"}, "2GiB": {2 << 30, "2GiB"},
+		"500 MiB": {500 << 20, "500MiB"}, "3MB": {3e6, "3000000"}, "1kB": {1000, "1000"}, "7B": {7, "7"},
+	} {
+		var s Settings
+		must(t, s.Set("memory_limit", raw, Source{}))
+		if got := find(t, s, "memory_limit"); s.MemoryLimit != want.bytes || got.Value != want.text {
+			t.Errorf("%q is %d and written %v, want %d and %s", raw, s.MemoryLimit, got.Value, want.bytes, want.text)
+		}
+	}
+	for _, raw := range []string{"", "MiB", "1.5GiB", "12 apples", "9999999999GiB", "0x10", "1mib"} {
+		var s Settings
+		wantInvalid(t, s.Set("memory_limit", raw, Source{}), "memory_limit is \""+raw+"\": want a whole number of bytes")
+	}
+	var s Settings
+	wantInvalid(t, s.Set("recycle_memory", "-1MiB", Source{}), "want zero or more")
 }
 
 func TestAnUnknownSettingNamesTheNearestKnownOne(t *testing.T) {

@@ -3,6 +3,7 @@ package dspex
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,6 +116,59 @@ func (v span) set(raw string) error {
 }
 
 func (v span) check() error {
+	if *v.p < 0 {
+		return errors.New("want zero or more")
+	}
+	return nil
+}
+
+// size is a number of bytes: zero or more.
+type size struct{ p *int64 }
+
+// units are the suffixes of sizes, the longest first, so that "B" is found last.
+func units() []unit {
+	return []unit{
+		{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
+		{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1},
+	}
+}
+
+type unit struct {
+	name  string
+	bytes int64
+}
+
+func (v size) zero() bool     { return *v.p == 0 }
+func (v size) get() any       { return v.String() }
+func (v size) quoted() string { return v.String() }
+
+// String uses the largest binary unit that divides the value.
+func (v size) String() string {
+	for _, u := range units()[:3] {
+		if *v.p != 0 && *v.p%u.bytes == 0 {
+			return strconv.FormatInt(*v.p/u.bytes, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(*v.p, 10)
+}
+
+func (v size) set(raw string) error {
+	number, factor := raw, int64(1)
+	for _, u := range units() {
+		if rest, ok := strings.CutSuffix(raw, u.name); ok {
+			number, factor = strings.TrimSpace(rest), u.bytes
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n > math.MaxInt64/factor || n < math.MinInt64/factor {
+		return errors.New(`want a whole number of bytes, or one with its unit, such as "500MiB" or "2GB"`)
+	}
+	*v.p = n * factor
+	return v.check()
+}
+
+func (v size) check() error {
 	if *v.p < 0 {
 		return errors.New("want zero or more")
 	}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import sys
 from collections.abc import Mapping
@@ -35,9 +36,10 @@ def main(
     Args:
         sock: the worker's private socket; closed at the end.
         worker_id: what the host calls this worker.
-        options: ``max_frame``, ``window`` and ``max_attachments`` in bytes, ``log_level`` as
-            `logging` names it, ``debug`` (bool; also by DSPEX_WORKER_DEBUG=1) for the test faults
-            of ``worker.debug``; other keys are ignored.
+        options: ``max_frame``, ``window`` and ``max_attachments`` in bytes, ``memory_limit`` in
+            bytes of private memory (0 for none), ``log_level`` as `logging` names it, ``debug``
+            (bool; also by DSPEX_WORKER_DEBUG=1) for the test faults of ``worker.debug``; other
+            keys are ignored.
         kinds: the modules there are.
 
     Returns:
@@ -45,6 +47,7 @@ def main(
         broke the protocol.
     """
     logs.configure(str(options.get("log_level", "WARNING")))
+    _limit_memory(int(options.get("memory_limit", 0)))
     debugging = bool(options.get("debug")) or os.environ.get("DSPEX_WORKER_DEBUG") == "1"
     memo.install()
     armed = markers.arm()
@@ -66,6 +69,19 @@ def main(
         return EXIT_OK
     sys.stderr.write(f"dspex worker {worker_id}: the connection is lost: {lost}\n")
     return EXIT_PROTOCOL
+
+
+def _limit_memory(most: int) -> None:
+    """Let this process have ``most`` bytes of private memory, any number of them if it is 0.
+
+    What is beyond is refused by the system, which Python raises as MemoryError.
+    """
+    if most <= 0:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _hello(worker_id: str, debugging: bool) -> dict[str, Any]:

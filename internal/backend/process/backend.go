@@ -19,11 +19,6 @@ import (
 // Name is the setting that selects this backend.
 const Name = "process"
 
-// growAfter is how long a call queues before the pool adds a worker for it: longer than
-// a fork takes, shorter than a model call, so that a burst that the present workers are
-// about to absorb starts nothing.
-const growAfter = 5 * time.Millisecond
-
 // Options says how the backend works. All sizes and durations are in force as given;
 // the root package holds the defaults.
 type Options struct {
@@ -43,6 +38,15 @@ type Options struct {
 	CancelGrace time.Duration
 	// IdleTimeout is how long a worker above Min stays without work.
 	IdleTimeout time.Duration
+	// GrowAfter is how long a call queues before the pool adds a worker for it.
+	GrowAfter time.Duration
+	// Recycle says when workers are replaced by fresh ones; its Memory is their
+	// proportional set size.
+	Recycle pool.Recycle
+	// MemoryLimit is how many bytes of private memory a worker may have; 0 for no limit.
+	MemoryLimit int64
+	// StuckAfter is how long a worker may give no sign of life; 0 for the default.
+	StuckAfter time.Duration
 	// Version is dspex's own, for the handshake.
 	Version string
 	// Logger gets events and the workers' output.
@@ -67,8 +71,11 @@ type Backend struct {
 var _ backend.Backend = (*Backend)(nil)
 
 // New returns a backend that was not started. It fails for sizes that contradict
-// each other.
+// each other, and for limits that the platform cannot keep.
 func New(o Options) (*Backend, error) {
+	if err := measurable(o); err != nil {
+		return nil, err
+	}
 	b := &Backend{options: o, source: newSource(o), answers: lifecycle.NewGroup(context.Background())}
 	b.life.Name = "the process backend"
 	p, err := pool.New(pool.Config[*worker.Worker]{
@@ -78,7 +85,9 @@ func New(o Options) (*Backend, error) {
 		Overflow:    o.Overflow,
 		Lazy:        o.Lazy,
 		Queue:       o.Queue,
-		GrowAfter:   growAfter,
+		GrowAfter:   o.GrowAfter,
+		Recycle:     o.Recycle,
+		Memory:      func(w *worker.Worker) (int64, error) { return proportional(w.PID()) },
 		IdleTimeout: o.IdleTimeout,
 		Start:       b.startWorker,
 		OnEvent:     b.happened,

@@ -24,18 +24,28 @@ func (b *Backend) startWorker(ctx context.Context, info pool.StartInfo) (*worker
 		return nil, err
 	}
 	logger := b.options.Logger.With(slog.String("worker", info.ID))
+	options := map[string]any{}
+	if b.options.MemoryLimit > 0 {
+		options["memory_limit"] = b.options.MemoryLimit
+	}
 	w, err := worker.Start(ctx, worker.Options{
 		ID: info.ID,
 		Process: func(ctx context.Context) (worker.Process, error) {
 			return server.Worker(ctx, osprocess.WorkerOptions{
-				ID:     info.ID,
-				OnLine: printed(logger),
+				ID:      info.ID,
+				Options: options,
+				OnLine:  printed(logger),
 			})
 		},
 		Hello:        wire.Hello{Version: b.options.Version},
 		Logger:       b.options.Logger,
 		StartTimeout: b.options.StartTimeout,
 		CancelGrace:  b.options.CancelGrace,
+		// The three add up to less than StuckAfter for a worker in any state, and leave
+		// time to ask once more and to fetch the stacks.
+		PingBusy:   b.options.StuckAfter / 6,
+		PingIdle:   b.options.StuckAfter / 3,
+		StuckAfter: b.options.StuckAfter / 2,
 	})
 	if err != nil {
 		return nil, err
