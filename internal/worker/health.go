@@ -60,11 +60,16 @@ func (w *Worker) check(ctx context.Context) bool {
 	w.mu.Lock()
 	w.asleep = false
 	w.mu.Unlock()
+	// Before it is killed, the worker is asked once more: this program may have been stopped
+	// for just so long that its timer was hardly late, with the answer waiting in the socket.
+	again := min(late, w.o.StuckAfter/4)
+	first := w.o.StuckAfter - again
 	for {
 		began := time.Now()
-		round, cancel := context.WithTimeout(ctx, w.o.StuckAfter)
-		_, err := w.conn.Ping(round)
-		cancel()
+		err := w.ping(ctx, first)
+		if err != nil && errors.Is(err, context.DeadlineExceeded) && time.Since(began) <= first+late {
+			err = w.ping(ctx, again)
+		}
 		switch {
 		case err == nil:
 			return true
@@ -76,6 +81,14 @@ func (w *Worker) check(ctx context.Context) bool {
 		w.killStuck(time.Since(began))
 		return false
 	}
+}
+
+// ping asks for a sign of life and waits for it for so long.
+func (w *Worker) ping(ctx context.Context, bound time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	_, err := w.conn.Ping(ctx)
+	return err
 }
 
 // killStuck kills a worker that gives no sign of life, with all that is known about why.

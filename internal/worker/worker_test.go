@@ -304,7 +304,7 @@ func TestStopDrainsAndIsLegalFromEveryState(t *testing.T) {
 		go func() { stopped <- w.Stop(t.Context()) }()
 		synctest.Wait()
 		p.end(process.Exit{Code: -1, Signal: syscall.SIGKILL})
-		_ = <-stopped // Whatever it says: the worker was lost while it was asked to stop.
+		<-stopped // Whatever it says: the worker was lost while it was asked to stop.
 		<-c.done
 		wantCode(t, c.err, status.WorkerLost)
 		if w.State() != Lost {
