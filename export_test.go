@@ -41,7 +41,8 @@ func InfoOf(ctx context.Context, rt *Runtime) (info Info, err error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return info, json.Unmarshal(data, &info)
+	err = json.Unmarshal(data, &info)
+	return info, err
 }
 
 // Echo sends data to some worker and returns what came back.

@@ -56,6 +56,7 @@ def _signal(server: Server, call: Call, body: dict[str, Any]) -> None:  # noqa: 
 
 def _spin_c(server: Server, call: Call, body: dict[str, Any]) -> None:  # noqa: ARG001
     """Hold the interpreter's lock inside C code: a PyDLL call does not let go of it."""
+    os.write(2, b"spinning in C\n")
     libc = ctypes.PyDLL(None)
     end = time.monotonic() + float(body.get("seconds", 1))
     while time.monotonic() < end:
