@@ -44,8 +44,13 @@ func (g *gateway) explain(err error) error {
 	whole := *e
 	var last string
 	whole.Calls, whole.Usage, last = g.spent()
-	if whole.Completion == "" && (whole.Code == CodeParseFailed || whole.Code == CodeInvalidOutput) {
-		whole.Completion = last
+	if whole.Code == CodeParseFailed || whole.Code == CodeInvalidOutput {
+		if whole.Completion == "" {
+			whole.Completion = last
+		}
+		if n := len(whole.Calls); n > 0 && whole.Calls[n-1].FinishReason == lm.FinishLength {
+			whole.Message = "the model's answer was cut off at its token limit; raise it with WithMaxTokens: " + whole.Message
+		}
 	}
 	return &whole
 }

@@ -78,7 +78,7 @@ func (g *gateway) record(req *lm.Request, res *lm.Response, took time.Duration, 
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if res != nil {
-		call.Usage = res.Usage
+		call.Usage, call.FinishReason = res.Usage, res.FinishReason
 		g.last = res.Text()
 	}
 	g.calls = append(g.calls, call)

@@ -10,6 +10,9 @@ type Call struct {
 	Predictor string `json:"predictor,omitempty"`
 	// Cached is true when no provider was asked.
 	Cached bool `json:"cached,omitempty"`
+	// FinishReason says why the answer ended; FinishLength means that it was cut off at
+	// the token limit. Empty when the attempt failed.
+	FinishReason FinishReason `json:"finish_reason,omitempty"`
 	// Usage is what the attempt cost; zero when it failed or nothing was reported.
 	Usage Usage `json:"usage"`
 	// Duration is how long the attempt took, as seen by the host.

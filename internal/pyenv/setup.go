@@ -94,7 +94,7 @@ func (s *setup) lock(ctx context.Context) (unlock func(), err error) {
 	l := flock.New(filepath.Join(s.root, "lock"), flock.SetPermissions(0o644))
 	held, err := l.TryLock()
 	if err == nil && !held {
-		s.progress(Progress{Step: StepWait, Detail: "another process is setting up Python in " + s.root})
+		s.progress(Progress{Step: StepWait, Detail: "something else is being set up in " + s.root})
 		_, err = l.TryLockContext(ctx, lockPoll)
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ chain of causes, so that the Go error keeps its identity.
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Iterator
 from types import MappingProxyType
@@ -27,6 +28,8 @@ _TRACEBACK_LIMIT: Final = 16 << 10
 _COMPLETION_LIMIT: Final = 1 << 20
 _MESSAGE_LIMIT: Final = 16 << 10
 _CHAIN_LIMIT: Final = 32
+
+_PYDANTIC_LINK: Final = re.compile(r"\s*For further information visit \S+")
 
 _KIND_TO_ERROR: Final = MappingProxyType(
     {
@@ -106,6 +109,22 @@ def _lm_error(lm: dict[str, Any], message: str, ref: int | None) -> Exception:
     return error
 
 
+def _parse_message(error: public.AdapterParseError) -> str:
+    """Return what is wrong with an answer, without the answer, which travels beside it.
+
+    The text before "Adapter … failed" is DSPy's reason, where it has one
+    (dspy/utils/exceptions.py); pydantic's part of it ends in links to its own pages.
+    """
+    reason, _, _ = error.message.partition(f"Adapter {error.adapter_name} failed to parse")
+    reason = _PYDANTIC_LINK.sub("", reason).strip()
+    if not reason:
+        found = ", ".join(error.parsed_result or ()) or "none"
+        reason = (
+            f"it has the outputs {found}, wanted are {', '.join(error.signature.output_fields)}"
+        )
+    return f"the model's answer is not in the form that {error.adapter_name} asked for: {reason}"
+
+
 def to_host(error: BaseException, completion: str | None = None) -> dict[str, Any]:
     """Return the ERROR body for an exception that ended a call.
 
@@ -127,7 +146,7 @@ def to_host(error: BaseException, completion: str | None = None) -> dict[str, An
     elif isinstance(error, greenlet.GreenletExit):
         body = _body("canceled", "the call was canceled")
     elif isinstance(error, public.AdapterParseError):
-        body = _body("parse_failed", error.message)
+        body = _body("parse_failed", _parse_message(error))
         body["adapter"] = error.adapter_name
         answer = completion if completion is not None else str(error.lm_response)
         body["completion"] = _cut(answer, _COMPLETION_LIMIT)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 
 	"github.com/dspex/dspex/internal/status"
@@ -75,7 +76,8 @@ func (r *refs) send(ctx context.Context, err error) *outbound {
 	if errors.As(err, &e) && e.Code != status.LM {
 		return &outbound{Code: e.Code, Message: e.Error(), Ref: r.keep(err)}
 	}
-	out := &outbound{Code: status.LM, Message: err.Error(), Ref: r.keep(err)}
+	// The code says already what the error's own name would say again.
+	out := &outbound{Code: status.LM, Message: strings.TrimPrefix(err.Error(), "lm: "), Ref: r.keep(err)}
 	var failure *lm.Error
 	if !errors.As(err, &failure) {
 		out.LM = &outboundLM{Kind: lm.KindUnexpected}
