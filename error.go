@@ -5,11 +5,33 @@ import "github.com/dspex/dspex/internal/status"
 // Error is the only error type that dspex returns: its Code says what kind of failure
 // it is, its text is one line that says what happened, to what, and what to do.
 //
+// Its fields are
+//
+//	Code       Code           // the kind of failure
+//	Op         string         // what was being done, such as "run"
+//	Message    string         // what happened, and what to do
+//	Worker     string         // the worker concerned, if any
+//	Remote     bool           // whether a worker reported it
+//	Retryable  bool           // whether the same call may succeed later
+//	RetryAfter time.Duration  // how long to wait before that; 0 means no hint
+//	Python     *PythonError   // the Python exception, if there was one
+//	Usage      lm.Usage       // what the failed call cost
+//	Calls      []lm.Call      // every model call that it made
+//	Completion string         // the model's last answer, when it was the cause
+//	Err        error          // the cause
+//
 // [errors.Is] matches [context.Canceled], [context.DeadlineExceeded] and [ErrClosed];
-// [errors.As] also reaches *lm.Error and *[PythonError].
+// [errors.As] also reaches *lm.Error, for [CodeLM], and *[PythonError], for whatever
+// passed through Python as an exception: a model's failure does too.
 type Error = status.Error
 
-// PythonError describes an exception that was raised in a worker.
+// PythonError describes an exception that was raised in a worker. Its fields are
+//
+//	Type      string    // qualified name of the class, such as "builtins.ValueError"
+//	MRO       []string  // qualified names of its base classes, nearest first
+//	Message   string    // its text
+//	Traceback string    // Python's own, several lines
+//	Stderr    []string  // the last lines that the worker printed
 type PythonError = status.PythonError
 
 // Code says what kind of failure an [Error] is. The set is closed.

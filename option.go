@@ -105,7 +105,9 @@ func WithLMConfig(config lm.Config) Option {
 	return commonOption(func(c *common) { c.config = c.config.Merge(config) })
 }
 
-// WithTemperature sets the sampling temperature, from 0 to 2.
+// WithTemperature sets the sampling temperature, from 0 to 2. What is out of range fails
+// the program with [CodeInvalidProgram], or the call with [CodeInvalidArgument]; so do
+// the other sampling settings.
 func WithTemperature(t float64) Option {
 	return WithLMConfig(lm.Config{Temperature: &t})
 }

@@ -28,7 +28,8 @@ type Prediction[Out any] struct {
 	Backend string
 }
 
-// WorkerRef identifies a worker.
+// WorkerRef identifies a worker: its ID, never used again by the Runtime, and the PID of
+// its process.
 type WorkerRef = backend.Worker
 
 // Timing is how long a call took, as seen by its caller.

@@ -3,10 +3,22 @@ package dspex
 import "github.com/dspex/dspex/internal/spec"
 
 // Signature says what a program is given and what it produces: its name, instructions
-// and fields, as data. See [ParseSignature] and [WithSignature].
+// and fields, as data. See [ParseSignature] and [WithSignature]. Its fields are
+//
+//	Name         string   // its name in Python; may be empty
+//	Instructions string   // what the model is to do; empty means DSPy's own text
+//	Fields       []Field  // inputs and outputs, in the order of the prompt
+//
+// and its methods Inputs, Outputs, Field, Validate and String.
 type Signature = spec.Signature
 
-// Field is one input or output of a [Signature].
+// Field is one input or output of a [Signature]. Its fields are
+//
+//	Name    string           // what prompts, inputs and outputs call it
+//	Kind    Kind             // Input or Output
+//	Schema  Schema           // its type, as JSON Schema
+//	Desc    string           // describes it to the model
+//	Default json.RawMessage  // of an input that may be left out
 type Field = spec.Field
 
 // The kinds of a [Field].
