@@ -43,7 +43,7 @@ func (s *Settings) ApplyEnv(environ []string) error {
 		}
 		key, ok := keys[name]
 		if !ok {
-			hint := "see `dspex config` for those that are known"
+			hint := "known are " + envPrefix + strings.Join(names, ", "+envPrefix)
 			if near, ok := nearest.Nearest(strings.TrimPrefix(name, envPrefix), names); ok {
 				hint = "did you mean " + envPrefix + near + "?"
 			}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/dspex/dspex"
 )
 
 // app is one execution of the command: what all subcommands share.
@@ -30,6 +32,7 @@ func (a *app) root() *cobra.Command {
 			"0 for success, 1 when something could not be done, 2 when the command was wrong.",
 		Example: "  dspex demo\n" +
 			"  dspex run 'text -> name: str, age: int' text='Maria Lopez, 34, is a nurse.'",
+		Version: dspex.Version,
 		// Errors and their exit codes are this package's own affair.
 		SilenceErrors:      true,
 		SilenceUsage:       true,
