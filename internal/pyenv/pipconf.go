@@ -31,6 +31,11 @@ func (s *setup) uvEnv(ctx context.Context, py *interpreter, t *tools) []string {
 	if s.opts.Offline {
 		extra = append(extra, "UV_OFFLINE=1")
 	}
+	// uv would link an environment's files to those of its cache: what spoils one file then
+	// spoils it everywhere, and building again does not heal it.
+	if s.environ.get("UV_LINK_MODE") == "" {
+		extra = append(extra, "UV_LINK_MODE=copy")
+	}
 	if s.environ.get("UV_CACHE_DIR") == "" && s.environ.get("XDG_CACHE_HOME") == "" &&
 		s.environ.get("HOME") == "" && s.environ.get("LOCALAPPDATA") == "" {
 		extra = append(extra, "UV_NO_CACHE=1")
