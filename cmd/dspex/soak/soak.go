@@ -59,6 +59,9 @@ func Run(ctx context.Context, o Options, settings dspex.Settings, logger *slog.L
 	}
 	settings.Min, settings.Max, settings.Slots = o.Workers, o.Workers, o.Slots
 	settings.Queue = max(settings.Queue, o.Clients+1)
+	if settings.StuckAfter == 0 {
+		settings.StuckAfter = stuckAfter
+	}
 	if err := warm(ctx, settings); err != nil {
 		return nil, err
 	}
