@@ -79,4 +79,9 @@ func (o Options) Check() error {
 	return nil
 }
 
+// deadly reports whether workers die.
+func (o Options) deadly() bool {
+	return o.has(Kill) || o.has(Stop) || o.has(Stuck) || o.has(Exit)
+}
+
 func (o Options) has(kind string) bool { return slices.Contains(o.Chaos, kind) }

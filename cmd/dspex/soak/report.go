@@ -40,7 +40,7 @@ type Report struct {
 	Started       uint64 `json:"workers_started"`
 	WorkersLost   uint64 `json:"workers_lost"`
 	StartFailures uint64 `json:"start_failures"`
-	// Unexpected lists errors that no chaos explains, at most ten.
+	// Unexpected lists different errors that no chaos explains, at most ten.
 	Unexpected []string `json:"unexpected,omitempty"`
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -183,6 +184,10 @@ func (s *soak) call(ctx context.Context, text string, gaveUp bool) {
 		if !gaveUp {
 			s.unexpected(err)
 		}
+	case dspex.CodeWorkerLost: // It was on two workers that died.
+		if !s.options.deadly() {
+			s.unexpected(err)
+		}
 	case dspex.CodeLM:
 		if !s.options.has(LMError) {
 			s.unexpected(err)
@@ -195,8 +200,9 @@ func (s *soak) call(ctx context.Context, text string, gaveUp bool) {
 
 // unexpected keeps an error for the report. The caller holds mu.
 func (s *soak) unexpected(err error) {
-	if len(s.report.Unexpected) < longest {
-		s.report.Unexpected = append(s.report.Unexpected, err.Error())
+	text := err.Error()
+	if len(s.report.Unexpected) < longest && !slices.Contains(s.report.Unexpected, text) {
+		s.report.Unexpected = append(s.report.Unexpected, text)
 	}
 }
 
