@@ -2,6 +2,7 @@ package dspex
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/dspex/dspex/lm"
 )
@@ -27,4 +28,27 @@ type Config struct {
 	// Logger receives what happens inside, with the workers' own output at debug
 	// level. Default: nothing is logged.
 	Logger *slog.Logger
+
+	// Store keeps what sessions remember, see [Session]. The Runtime does not close it.
+	// Default: in memory, for as long as the Runtime exists. Package store/sqlite has one
+	// that survives the process.
+	Store Store
+
+	// Now tells the time by which sessions expire, for tests. It is called concurrently.
+	// Default: time.Now.
+	Now func() time.Time
+}
+
+func (c Config) store() Store {
+	if c.Store == nil {
+		return NewMemoryStore()
+	}
+	return c.Store
+}
+
+func (c Config) clock() func() time.Time {
+	if c.Now == nil {
+		return time.Now
+	}
+	return c.Now
 }

@@ -131,7 +131,7 @@ func (p *Program[In, Out]) Run(ctx context.Context, r Runner, in In, opts ...Cal
 	if err != nil {
 		return nil, err
 	}
-	reply, err := rt.backend.Run(ctx, call)
+	reply, err := r.execute(ctx, call)
 	if err != nil {
 		return nil, model.explain(err)
 	}

@@ -19,9 +19,10 @@ import (
 	"github.com/dspex/dspex/lm"
 )
 
-// A Runner executes programs. It is sealed: *[Runtime] satisfies it.
+// A Runner executes programs. It is sealed: *[Runtime] and *[Session] satisfy it.
 type Runner interface {
 	runtime() *Runtime
+	execute(ctx context.Context, call *backend.Call) (*backend.Reply, error)
 }
 
 // Runtime executes programs on a supervised pool of Python workers. Its methods are
@@ -30,6 +31,9 @@ type Runtime struct {
 	settings Settings
 	backend  backend.Backend
 	models   map[string]lm.Model
+	logger   *slog.Logger
+	sessions *affinities
+	store    Store
 	calls    atomic.Uint64
 
 	closing sync.Once
@@ -81,7 +85,15 @@ func Open(ctx context.Context, config Config) (*Runtime, error) {
 	if err := b.Start(ctx); err != nil {
 		return nil, err
 	}
-	return &Runtime{settings: settings, backend: b, models: models, closed: make(chan struct{})}, nil
+	return &Runtime{
+		settings: settings,
+		backend:  b,
+		models:   models,
+		logger:   logger,
+		sessions: newAffinities(settings.Session.TTL, settings.Session.Max, config.clock()),
+		store:    config.store(),
+		closed:   make(chan struct{}),
+	}, nil
 }
 
 // Close takes no more calls, lets those that are running finish, and stops every
@@ -166,6 +178,10 @@ func (s Settings) process(logger *slog.Logger) process.Options {
 }
 
 func (rt *Runtime) runtime() *Runtime { return rt }
+
+func (rt *Runtime) execute(ctx context.Context, call *backend.Call) (*backend.Reply, error) {
+	return rt.backend.Run(ctx, call)
+}
 
 func (rt *Runtime) callID() string {
 	return "c" + strconv.FormatUint(rt.calls.Add(1), 10)

@@ -88,11 +88,31 @@ type Settings struct {
 	// to a JSON schema, "chat" elsewhere.
 	Adapter string
 
+	// Session bounds what sessions may use.
+	Session SessionSettings
+
 	// Python says which Python runs the workers.
 	Python PythonSettings
 
 	// recorded says where values came from that were not assigned in code, by key.
 	recorded map[string]record
+}
+
+// SessionSettings bounds what the sessions of a [Runtime] may use. Together they
+// remember Max times Bytes at most, 625 MiB by default.
+type SessionSettings struct {
+	// TTL is how long a [Session] is remembered after its last use. Default 1 h.
+	TTL time.Duration
+	// Max is how many sessions there may be: so many that remember something, and so many
+	// that have a worker. One more fails with [CodeOverloaded]; of soft sessions the one
+	// that was used longest ago merely loses its worker instead. Default 10,000.
+	Max int
+	// Bytes is how much one session may remember: keys, values and turns of the
+	// conversation as JSON. Default 65,536.
+	Bytes int
+	// Turns is how many turns of its conversation a session remembers; more push out the
+	// oldest. Default 100.
+	Turns int
 }
 
 // PythonSettings says which Python runs the workers of the process backend.
@@ -142,6 +162,10 @@ func (s *Settings) settings() []setting {
 		{"memory_limit", "DSPEX_MEMORY_LIMIT", "0", size{&s.MemoryLimit}, "private memory beyond which Python raises MemoryError, such as 2GiB; 0 for no limit"},
 		{"stuck_after", "DSPEX_STUCK_AFTER", "30s", span{&s.StuckAfter}, "how long a worker may give no sign of life before it is killed"},
 		{"adapter", "DSPEX_ADAPTER", "", choice{&s.Adapter, adapters()}, "prompt format; by default the one that suits the model"},
+		{"session.ttl", "DSPEX_SESSION_TTL", "1h0m0s", span{&s.Session.TTL}, "how long a session is remembered after its last use"},
+		{"session.max", "DSPEX_SESSION_MAX", "10000", whole{&s.Session.Max}, "sessions at most"},
+		{"session.bytes", "DSPEX_SESSION_BYTES", "65536", whole{&s.Session.Bytes}, "bytes of JSON that one session may remember"},
+		{"session.turns", "DSPEX_SESSION_TURNS", "100", whole{&s.Session.Turns}, "turns of its conversation that a session remembers"},
 		{"python.interpreter", "DSPEX_PYTHON", "", text{&s.Python.Interpreter}, "Python that the environment is built with; by default the first suitable python3 on PATH"},
 		{"python.path", "DSPEX_PYTHON_PATH", "", text{&s.Python.Path}, "interpreter of an environment of your own"},
 		{"python.dir", "DSPEX_PYTHON_DIR", "", text{&s.Python.Dir}, "directory of built environments; by default dspex in the user's cache directory"},

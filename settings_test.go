@@ -87,6 +87,7 @@ func TestTheZeroSettingsAreValidAndHaveTheDocumentedDefaults(t *testing.T) {
 	}
 	got.Max = 0
 	want := Settings{
+		Session: SessionSettings{TTL: time.Hour, Max: 10_000, Bytes: 65_536, Turns: 100},
 		Backend: "process", Min: 1, Slots: 64, Queue: 1024,
 		StartTimeout: time.Minute, DrainTimeout: 10 * time.Second,
 		CancelGrace: 2 * time.Second, IdleTimeout: time.Minute, GrowAfter: 5 * time.Millisecond,

@@ -4,6 +4,7 @@ package backend
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/dspex/dspex/lm"
@@ -61,7 +62,22 @@ type Call struct {
 	Demos json.RawMessage
 	// Rollout, when not nil, asks for a sample of its own, as DSPy's rollout_id does.
 	Rollout *int64
+
+	// Prefer is the id of the worker to take if it can serve; empty leaves the choice to
+	// the backend.
+	Prefer string
+	// Pin has the call executed by Prefer or not at all, and if Prefer is empty by the
+	// worker that is chosen first: it is never run again. When that worker is gone, or
+	// dies, the error's code is worker_lost and its Worker names it; [ErrUnseen] is in its
+	// tree if the worker has seen nothing of the call.
+	Pin bool
+	// Chosen, if not nil, is told who is about to execute the call, before the call is
+	// sent: once for each try. It must return at once.
+	Chosen func(worker Worker)
 }
+
+// ErrUnseen is in the tree of the error of a call with Pin that its worker has not seen.
+var ErrUnseen = errors.New("the worker has not seen the call")
 
 // LM is the language model of one call.
 type LM struct {

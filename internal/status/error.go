@@ -23,6 +23,9 @@ type Error struct {
 	Message string
 	// Worker is the id of the worker concerned, if any.
 	Worker string
+	// Epoch is, with [SessionLost], which epoch of the hard session is over: the first
+	// is 1.
+	Epoch uint64
 	// Remote is true when the failure was reported by a worker.
 	Remote bool
 	// Retryable is true when the same call may succeed later.

@@ -70,6 +70,7 @@ type job struct {
 	attachments [][]byte
 	handler     wire.Handler
 	resolve     func(ref uint64) error
+	place       place
 }
 
 // outcome is the answer to a job.
@@ -87,9 +88,9 @@ func (b *Backend) do(ctx context.Context, j job) (*outcome, error) {
 		tried []string
 	)
 	for {
-		lease, err := b.pool.Acquire(ctx, pool.AcquireOptions{Not: tried})
+		lease, err := b.pool.Acquire(ctx, j.place.options(tried))
 		if err != nil {
-			return nil, err
+			return nil, j.place.unleased(err)
 		}
 		queue += lease.Queued()
 		body, err := j.body()
@@ -102,6 +103,7 @@ func (b *Backend) do(ctx context.Context, j job) (*outcome, error) {
 			message.Attachments = append(message.Attachments, wire.Bytes(data))
 		}
 		w := lease.Worker()
+		j.place.tell(backend.Worker{ID: w.ID(), PID: w.PID()})
 		reply, err := w.Run(ctx, worker.Call{
 			Method:  j.method,
 			Program: worker.Program{Hash: j.program.Hash, Spec: j.program.Spec},
@@ -116,6 +118,9 @@ func (b *Backend) do(ctx context.Context, j job) (*outcome, error) {
 		if !unseen(err) || ctx.Err() != nil || b.life.State() != lifecycle.Running {
 			return nil, err
 		}
+		if j.place.pin {
+			return nil, unseenByPinned(err, w.ID())
+		}
 		tried = append(tried, w.ID())
 	}
 }
@@ -127,7 +132,7 @@ func unseen(err error) bool {
 }
 
 // Run executes one call. When its worker dies, it is run once more on another one,
-// answered from its journal.
+// answered from its journal, unless it is pinned to the one that died.
 func (b *Backend) Run(ctx context.Context, call *backend.Call) (*backend.Reply, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -141,11 +146,12 @@ func (b *Backend) Run(ctx context.Context, call *backend.Call) (*backend.Reply, 
 			attachments: call.Attachments,
 			handler:     serve(call, &sent, j),
 			resolve:     sent.find,
+			place:       place{prefer: call.Prefer, pin: call.Pin, chosen: call.Chosen},
 		})
 		if err == nil {
 			return newReply(out, reruns)
 		}
-		if status.CodeOf(err) != status.WorkerLost || ctx.Err() != nil || !j.rewind() {
+		if status.CodeOf(err) != status.WorkerLost || ctx.Err() != nil || call.Pin || !j.rewind() {
 			return nil, original(err)
 		}
 		b.options.Logger.InfoContext(ctx, "a call is run again because its worker died",
