@@ -128,8 +128,13 @@ type size struct{ p *int64 }
 // units are the suffixes of sizes, the longest first, so that "B" is found last.
 func units() []unit {
 	return []unit{
-		{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
-		{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1},
+		{"GiB", 1 << 30},
+		{"MiB", 1 << 20},
+		{"KiB", 1 << 10},
+		{"GB", 1e9},
+		{"MB", 1e6},
+		{"kB", 1e3},
+		{"B", 1},
 	}
 }
 

@@ -304,7 +304,9 @@ func TestStopDrainsAndIsLegalFromEveryState(t *testing.T) {
 		go func() { stopped <- w.Stop(t.Context()) }()
 		synctest.Wait()
 		p.end(process.Exit{Code: -1, Signal: syscall.SIGKILL})
-		<-stopped // Whatever it says: the worker was lost while it was asked to stop.
+		if err := <-stopped; err != nil { // It may fail: the worker was lost while it was asked to stop.
+			t.Logf("stop: %v", err)
+		}
 		<-c.done
 		wantCode(t, c.err, status.WorkerLost)
 		if w.State() != Lost {
