@@ -141,9 +141,9 @@ func TestFault_B5_OneDeadlineAtEveryStage(t *testing.T) {
 		t.Log("while the call and its program are sent to a worker that does not read")
 		signal(t, worker, syscall.SIGSTOP)
 		expires(t, 50*time.Millisecond, func(ctx context.Context) error {
-			return ask(ctx, rt, dspex.Predict[question, answer]("Not sent before."), strings.Repeat("x", 6<<20))
+			return ask(ctx, rt, dspex.Predict[question, answer]("Not sent before."), strings.Repeat("x", 1<<20))
 		})
-		expires(t, 50*time.Millisecond, call(strings.Repeat("x", 6<<20)))
+		expires(t, 50*time.Millisecond, call(strings.Repeat("x", 5<<20)))
 		expires(t, 50*time.Millisecond, call("behind the long one"))
 		signal(t, worker, syscall.SIGCONT)
 		idle()
