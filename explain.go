@@ -2,8 +2,10 @@ package dspex
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/dspex/dspex/internal/nearest"
 	"github.com/dspex/dspex/internal/status"
@@ -35,8 +37,9 @@ func adapterName(asked string, capabilities lm.Capabilities) (string, error) {
 	return "", status.New(status.InvalidArgument, "run", "no adapter is named %q; %s", asked, hint)
 }
 
-// explain returns err with what the failed call cost and what the model said last.
-func (g *gateway) explain(err error) error {
+// explain returns err with what the failed call cost, how long it took and what the model
+// said last.
+func (g *gateway) explain(err error, took time.Duration) error {
 	var e *Error
 	if !errors.As(err, &e) {
 		return err
@@ -44,6 +47,17 @@ func (g *gateway) explain(err error) error {
 	whole := *e
 	var last string
 	whole.Calls, whole.Usage, last = g.spent()
+	if whole.Op == "acquire" { // To the caller the queue is a part of the call.
+		whole.Op = "run"
+	}
+	switch whole.Code {
+	case CodeDeadlineExceeded:
+		whole.Message = fmt.Sprintf("%s after %v; give it a later deadline or a longer WithTimeout",
+			whole.Message, took.Round(time.Millisecond))
+	case CodeClosed:
+		whole.Message = "the Runtime is closed: " + whole.Message
+	default:
+	}
 	if whole.Code == CodeParseFailed || whole.Code == CodeInvalidOutput {
 		if whole.Completion == "" {
 			whole.Completion = last

@@ -141,15 +141,18 @@ func TestFault_A5_OversizedFrameCostsOneCall(t *testing.T) {
 	})
 	rt := open(t, dspex.Config{LM: model, Settings: dspex.Settings{Max: 1}})
 	program := dspex.Predict[question, answer]("")
-	tests := []struct{ name, question string }{
-		{"inputs", strings.Repeat("x", 70<<20)},
-		{"completion", "long"},
+	tests := []struct {
+		name, question string
+		code           dspex.Code
+	}{
+		{"inputs", strings.Repeat("x", 70<<20), dspex.CodeInvalidArgument},
+		{"completion", "long", dspex.CodeLM},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := program.Run(t.Context(), rt, question{tt.question})
-			if code := dspex.CodeOf(err); code != dspex.CodeInvalidArgument {
-				t.Errorf("got %.300v, want invalid_argument", err)
+			if code := dspex.CodeOf(err); code != tt.code {
+				t.Errorf("got %.300v, want %v", err, tt.code)
 			}
 			if err := ask(t.Context(), rt, program, "still there?"); err != nil {
 				t.Error(err)

@@ -19,7 +19,28 @@ import (
 // calls may use it at once on any number of Runtimes.
 //
 // In and Out are structs whose fields are the program's inputs and outputs, or [Values]
-// together with [WithSignature].
+// together with [WithSignature]. A field is declared as
+//
+//	Name T `json:"name" dspy:"what it is" enum:"a,b"`
+//
+// where json gives the name (without it, Go's own), dspy describes the field to the model,
+// and enum lists the values that it may have. Embedded structs are flattened, as
+// encoding/json does. Types become Python's:
+//
+//	string                               str
+//	int, int8, …, uint64                 int
+//	float32, float64                     float
+//	bool                                 bool
+//	enum tag, or EnumValues() []T        Literal[…]
+//	[]T, [n]T                            list[T]
+//	map[string]T                         dict[str, T]
+//	struct                               a class of that name
+//	*T, omitempty, omitzero              T | None; left out when nil or empty
+//	time.Time                            datetime
+//	[]byte                               bytes: a model's text as it is, not base64
+//	any, json.RawMessage                 Any
+//
+// Other types, such as channels and functions, make the program invalid.
 type Program[In, Out any] struct {
 	compiled *spec.Compiled
 	options  programOptions
@@ -70,6 +91,9 @@ func newProgram[In, Out any](module, instructions string, opts []ProgramOption) 
 		declared.Demos = append(declared.Demos, demo)
 	}
 	p.compiled, p.err = spec.Build(module, declared)
+	if err := p.options.config.Validate(); err != nil && p.err == nil {
+		p.err = status.New(status.InvalidProgram, "program", "%v", err)
+	}
 	return p
 }
 
@@ -117,7 +141,13 @@ func (p *Program[In, Out]) Run(ctx context.Context, r Runner, in In, opts ...Cal
 		return nil, p.err
 	}
 	start := time.Now()
-	rt := r.runtime()
+	var rt *Runtime
+	if r != nil {
+		rt = r.runtime()
+	}
+	if rt == nil {
+		return nil, status.New(status.InvalidArgument, "run", "there is no Runtime to run on: it is nil")
+	}
 	var options callOptions
 	for _, o := range opts {
 		o.applyCall(&options)
@@ -133,7 +163,7 @@ func (p *Program[In, Out]) Run(ctx context.Context, r Runner, in In, opts ...Cal
 	}
 	reply, err := r.execute(ctx, call)
 	if err != nil {
-		return nil, model.explain(err)
+		return nil, model.explain(err, time.Since(start))
 	}
 	pred := &Prediction[Out]{
 		Reruns:  reply.Reruns,
@@ -143,7 +173,7 @@ func (p *Program[In, Out]) Run(ctx context.Context, r Runner, in In, opts ...Cal
 	}
 	pred.Reasoning, err = p.compiled.Decode(reply.Outputs, reply.Attachments, &pred.Output)
 	if err != nil {
-		return nil, model.explain(err)
+		return nil, model.explain(err, time.Since(start))
 	}
 	pred.Calls, pred.Usage, _ = model.spent()
 	return pred, nil
@@ -175,6 +205,9 @@ func (p *Program[In, Out]) call(rt *Runtime, in In, options *callOptions) (*back
 		if call.Demos, err = p.demos(options.demos); err != nil {
 			return nil, nil, err
 		}
+	}
+	if err := c.config.Validate(); err != nil {
+		return nil, nil, status.New(status.InvalidArgument, "run", "%v", err)
 	}
 	g := &gateway{model: model, route: route, config: c.config}
 	call.LM = &backend.LM{Model: g, Route: route, Capabilities: capabilities}

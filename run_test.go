@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,6 +37,9 @@ func TestRun(t *testing.T) {
 			"boom":     failing(fmt.Errorf("wrapped: %w", boom)),
 			"settings": settings,
 			"hello":    scripted.List(completion("hello")),
+			"nothing":  fixed{nil},
+			"empty":    fixed{&lm.Response{Model: "m", Message: lm.Assistant(), FinishReason: lm.FinishStop}},
+			"cut":      fixed{&lm.Response{Model: "m", Message: lm.Assistant(lm.Part{Type: lm.PartText, Text: `{"ans`}), FinishReason: lm.FinishLength}},
 			"hanging": scripted.Func(func(ctx context.Context, _ *lm.Request) (string, error) {
 				hanging <- struct{}{}
 				<-ctx.Done()
@@ -127,6 +132,41 @@ func TestRun(t *testing.T) {
 			t.Errorf("a demo of a call with an unknown field: %v", err)
 		}
 	})
+	t.Run("settings that no model takes are refused", func(t *testing.T) {
+		t.Parallel()
+		if err := program.With(dspex.WithTemperature(9)).Err(); dspex.CodeOf(err) != dspex.CodeInvalidProgram {
+			t.Errorf("of a program: %v, want invalid_program", err)
+		}
+		_, err := program.Run(t.Context(), rt, question{"Who?"}, dspex.WithMaxTokens(0))
+		if dspex.CodeOf(err) != dspex.CodeInvalidArgument {
+			t.Errorf("of a call: %v, want invalid_argument", err)
+		}
+	})
+	t.Run("a Runtime that is nil is refused", func(t *testing.T) {
+		t.Parallel()
+		var none *dspex.Runtime
+		for _, r := range []dspex.Runner{nil, none} {
+			if _, err := program.Run(t.Context(), r, question{"Who?"}); dspex.CodeOf(err) != dspex.CodeInvalidArgument {
+				t.Errorf("got %v, want invalid_argument", err)
+			}
+		}
+	})
+	t.Run("a model that answers nothing is the model's error", func(t *testing.T) {
+		t.Parallel()
+		for _, route := range []string{"nothing", "empty"} {
+			_, err := program.Run(t.Context(), rt, question{"Who?"}, dspex.WithLM(route))
+			if failure, ok := errors.AsType[*lm.Error](err); !ok || failure.Kind != lm.KindProvider {
+				t.Errorf("%s: %v, want an lm.Error of the provider", route, err)
+			}
+		}
+	})
+	t.Run("an answer that was cut off is told as such", func(t *testing.T) {
+		t.Parallel()
+		_, err := program.Run(t.Context(), rt, question{"Who?"}, dspex.WithLM("cut"), dspex.WithAdapter("json"))
+		if dspex.CodeOf(err) != dspex.CodeParseFailed || !strings.Contains(err.Error(), "WithMaxTokens") {
+			t.Errorf("got %v, want parse_failed that names WithMaxTokens", err)
+		}
+	})
 	t.Run("a program may have no inputs", func(t *testing.T) {
 		t.Parallel()
 		pred, err := dspex.Predict[struct{}, answer]("Say hello.").Run(t.Context(), rt, struct{}{}, dspex.WithLM("hello"))
@@ -142,6 +182,15 @@ func TestRun(t *testing.T) {
 			t.Errorf("got %v, want invalid_argument", err)
 		}
 	})
+}
+
+// fixed is a model that always returns the same response.
+type fixed struct{ response *lm.Response }
+
+func (f fixed) Complete(context.Context, *lm.Request) (*lm.Response, error) { return f.response, nil }
+
+func (f fixed) Stream(context.Context, *lm.Request) iter.Seq2[lm.Event, error] {
+	return lm.Replay(func() (*lm.Response, error) { return f.response, nil })
 }
 
 func TestBatch(t *testing.T) {

@@ -80,7 +80,7 @@ type Settings struct {
 	// StuckAfter is how long a worker may give no sign of life before it is killed and
 	// replaced, found out in this time at the latest: whether it is stopped, or Python
 	// code in it holds the interpreter without ever yielding. Code that does so for half
-	// as long may already be taken for stuck. At least 100 ms; default 30 s.
+	// as long may already be taken for stuck. At least 1 s; default 30 s.
 	StuckAfter time.Duration
 
 	// Adapter is the prompt format of programs that choose none: "chat", "json" or
@@ -211,6 +211,17 @@ func (s Settings) Validate() error {
 			return status.New(status.InvalidArgument, "settings", "%s is %s: %s", e.key, e.value.quoted(), err)
 		}
 	}
+	for _, size := range []struct {
+		key         string
+		value, most int
+	}{
+		{"min", s.Min, mostWorkers}, {"max", s.Max, mostWorkers}, {"overflow", s.Overflow, mostWorkers},
+		{"slots", s.Slots, mostCalls}, {"queue", s.Queue, mostCalls},
+	} {
+		if size.value > size.most {
+			return status.New(status.InvalidArgument, "settings", "%s is %d: want at most %d", size.key, size.value, size.most)
+		}
+	}
 	if effective := s.withDefaults(); effective.Max < effective.Min {
 		return status.New(status.InvalidArgument, "settings",
 			"max is %d but min is %d: give a max of at least min, or none", effective.Max, effective.Min)
@@ -229,9 +240,16 @@ func (s Settings) Validate() error {
 	return nil
 }
 
-// leastStuckAfter is the shortest StuckAfter: building a program keeps a healthy worker
-// busy for some 30 ms.
-const leastStuckAfter = 100 * time.Millisecond
+// mostWorkers is more than any one machine has the memory for, mostCalls more than it has
+// for calls that wait; beyond them is a slip of the pen.
+const (
+	mostWorkers = 4096
+	mostCalls   = 1 << 24
+)
+
+// leastStuckAfter is the shortest StuckAfter that can be kept: the stacks of a stuck worker
+// may take 200 ms, and building a program keeps a healthy one from answering for some 30 ms.
+const leastStuckAfter = time.Second
 
 // resolve returns the settings in force, or why they cannot be used.
 func (s Settings) resolve() (Settings, error) {

@@ -108,10 +108,11 @@ func TestContradictorySettingsAreRefusedByName(t *testing.T) {
 		want     string
 	}{
 		"max below min":             {Settings{Min: 4, Max: 2}, "max is 2 but min is 4"},
+		"too many workers":          {Settings{Overflow: 1 << 62}, "overflow is 4611686018427387904: want at most 4096"},
 		"negative count":            {Settings{Slots: -1}, "slots is -1: want zero or more"},
 		"negative duration":         {Settings{CancelGrace: -time.Second}, "cancel_grace is -1s: want zero or more"},
 		"negative size":             {Settings{RecycleMemory: -1}, "recycle_memory is -1: want zero or more"},
-		"a bound nobody can keep":   {Settings{StuckAfter: time.Millisecond}, "stuck_after is 1ms: want at least 100ms"},
+		"a bound nobody can keep":   {Settings{StuckAfter: time.Millisecond}, "stuck_after is 1ms: want at least 1s"},
 		"unknown backend":           {Settings{Backend: "prcess"}, `backend is "prcess": no such value (did you mean "process"?)`},
 		"unknown adapter":           {Settings{Adapter: "jsn"}, `adapter is "jsn": no such value (did you mean "json"?)`},
 		"a module that is no name":  {Settings{Python: PythonSettings{Preload: []string{"os; x"}}}, `python.preload has "os; x"`},

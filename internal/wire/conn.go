@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	defaultMaxFrame       = 64 << 20
+	// DefaultMaxFrame is the longest payload where Options say nothing, in bytes.
+	DefaultMaxFrame       = 64 << 20
 	defaultWindow         = 1 << 20
 	defaultMaxAttachments = 1 << 30
 	// lastReads is how long the peer's last frames are still read after a write to it has failed:
@@ -102,7 +103,7 @@ func NewConn(rw io.ReadWriteCloser, o Options) *Conn {
 		o.Side = Host
 	}
 	if o.MaxFrame == 0 {
-		o.MaxFrame = defaultMaxFrame
+		o.MaxFrame = DefaultMaxFrame
 	}
 	o.MaxFrame = max(o.MaxFrame, minFrame)
 	if o.Window <= 0 {

@@ -22,7 +22,7 @@ func TestHandshakeExchangesVersionsCapabilitiesAndTheSmallerFrameLimit(t *testin
 	h, w := pair(t,
 		Options{Hello: Hello{Version: "1.2.3", Capabilities: []string{"a"}}, MaxFrame: 4096},
 		Options{Hello: Hello{Version: "1.2.4", PID: 7, Worker: "w1"}, Window: 99})
-	want := Hello{Protocol: 1, Version: "1.2.4", Role: "worker", Capabilities: []string{}, MaxFrame: defaultMaxFrame, Window: 99, PID: 7, Worker: "w1"}
+	want := Hello{Protocol: 1, Version: "1.2.4", Role: "worker", Capabilities: []string{}, MaxFrame: DefaultMaxFrame, Window: 99, PID: 7, Worker: "w1"}
 	if diff := cmp.Diff(want, h.Peer()); diff != "" {
 		t.Errorf("the worker's hello (-want +got):\n%s", diff)
 	}

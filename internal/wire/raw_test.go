@@ -40,7 +40,7 @@ func greeted(t testing.TB, o Options, window int) (*Conn, *raw) {
 		done <- err
 	}()
 	p.expect(TypeHello)
-	p.hello(Hello{Protocol: Version, Role: "worker", MaxFrame: defaultMaxFrame, Window: window})
+	p.hello(Hello{Protocol: Version, Role: "worker", MaxFrame: DefaultMaxFrame, Window: window})
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

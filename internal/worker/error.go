@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/dspex/dspex/internal/status"
 	"github.com/dspex/dspex/internal/wire"
@@ -88,7 +89,13 @@ func fillLM(e *status.Error, body *remoteError) {
 // collapsed, and what is long is cut. The whole is in the Python error.
 func oneLine(message string) string {
 	const limit = 400 // About five lines of a terminal: enough to recognise what was said.
-	line := strings.Join(strings.Fields(message), " ")
+	printable := strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' ' // Also what a terminal would take for a command.
+	}, message)
+	line := strings.Join(strings.Fields(printable), " ")
 	if len(line) <= limit {
 		return line
 	}

@@ -172,7 +172,7 @@ func (w *Worker) release(job *call, s *wire.Stream, c Call) {
 
 // givenUp makes the error for a caller whose context ended while Python ran its call.
 func (w *Worker) givenUp(ctx context.Context, c Call) error {
-	e := status.FromContext(ctx, opOf(c.Method), "worker "+w.o.ID+" was running the call")
+	e := status.FromContext(ctx, opOf(c.Method), "the call was still running on worker "+w.o.ID)
 	e.Worker = w.o.ID
 	return e
 }

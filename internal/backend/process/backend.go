@@ -132,8 +132,32 @@ func (b *Backend) undo(cause error) error {
 func (b *Backend) shutdown(ctx context.Context) error {
 	err := errors.Join(b.pool.Stop(ctx), b.source.stop(ctx))
 	b.answers.Cancel(status.ErrClosed)
-	b.answers.Wait()
+	if !patiently(b.answers.Wait) {
+		b.options.Logger.Warn("a language model goes on although the context of its call has ended")
+	}
 	return err
+}
+
+// modelGrace is how long Stop waits for models after the contexts of their calls have
+// ended: an HTTP client returns within microseconds, and one that does not heed its
+// context must not keep a program from ending.
+const modelGrace = time.Second
+
+// patiently reports whether wait returned within the grace.
+func patiently(wait func()) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		wait()
+	}()
+	timer := time.NewTimer(modelGrace)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 // happened follows the pool.

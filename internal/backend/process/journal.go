@@ -31,7 +31,14 @@ type journal struct {
 	entries []*entry
 	size    int  // bytes of the answers kept
 	spoiled bool // the call cannot be run again: its journal is not whole
-	again   bool // the call is being run again
+	runs    int  // how many runs there were before the present one
+}
+
+// attempt is one run of a call. What its worker had sent before it died may still arrive
+// while the next run is under way; it must not be taken for that run's.
+type attempt struct {
+	j      *journal
+	number int
 }
 
 // entry is one request and its answer.
@@ -58,8 +65,8 @@ func errUnanswered() error {
 // ask answers a request: from the journal if the run before asked the same, else by
 // answer, which is called once, with a context that ends with the call or when the worker
 // gives the request up.
-func (j *journal) ask(ctx context.Context, method string, body []byte, answer func(context.Context) ([]byte, error)) ([]byte, error) {
-	e, err := j.entry(method, body, answer)
+func (a attempt) ask(ctx context.Context, method string, body []byte, answer func(context.Context) ([]byte, error)) ([]byte, error) {
+	e, err := a.j.entry(a.number, method, body, answer)
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +81,17 @@ func (j *journal) ask(ctx context.Context, method string, body []byte, answer fu
 	}
 }
 
-// entry finds the entry for a request, or makes one and has it answered.
-func (j *journal) entry(method string, body []byte, answer func(context.Context) ([]byte, error)) (*entry, error) {
+// entry finds the entry for a request of a run, or makes one and has it answered.
+func (j *journal) entry(run int, method string, body []byte, answer func(context.Context) ([]byte, error)) (*entry, error) {
 	sum := digest(method, body)
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if run != j.runs {
+		return nil, status.New(status.Canceled, "run", "the worker that asks was given up")
+	}
+	if j.ctx.Err() != nil {
+		return nil, status.FromContext(j.ctx, "run", "the call has ended")
+	}
 	left := 0
 	for _, e := range j.entries {
 		if e.used {
@@ -123,17 +136,20 @@ func (j *journal) keep(size int) {
 	}
 }
 
-// spoil gives up running the call again. The caller holds mu.
+// spoil gives up running the call again. A run that is answered from the journal still
+// needs it. The caller holds mu.
 func (j *journal) spoil() {
 	j.spoiled = true
-	j.entries = nil
+	if j.runs == 0 {
+		j.entries = nil
+	}
 }
 
-// pass notes that the call has asked for something that is not kept.
-func (j *journal) pass() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.spoil()
+// pass notes that the run asks for something that is not kept.
+func (a attempt) pass() {
+	a.j.mu.Lock()
+	defer a.j.mu.Unlock()
+	a.j.spoil()
 }
 
 // rewind prepares another run, or reports that there cannot be one: a second time, or
@@ -141,10 +157,10 @@ func (j *journal) pass() {
 func (j *journal) rewind() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.spoiled || j.again {
+	if j.spoiled || j.runs > 0 {
 		return false
 	}
-	j.again = true
+	j.runs++
 	for _, e := range j.entries {
 		e.used = false
 	}

@@ -44,7 +44,7 @@ func (b *Backend) startWorker(ctx context.Context, info pool.StartInfo) (*worker
 		// The three add up to less than StuckAfter for a worker in any state, and leave
 		// time to ask once more and to fetch the stacks.
 		PingBusy:   b.options.StuckAfter / 6,
-		PingIdle:   b.options.StuckAfter / 3,
+		PingIdle:   b.options.StuckAfter / 4,
 		StuckAfter: b.options.StuckAfter / 2,
 	})
 	if err != nil {
@@ -144,7 +144,7 @@ func (b *Backend) Run(ctx context.Context, call *backend.Call) (*backend.Reply, 
 			program:     call.Program,
 			body:        func() ([]byte, error) { return runBody(call, remaining(ctx)) },
 			attachments: call.Attachments,
-			handler:     serve(call, &sent, j),
+			handler:     serve(call, &sent, attempt{j, reruns}),
 			resolve:     sent.find,
 			place:       place{prefer: call.Prefer, pin: call.Pin, chosen: call.Chosen},
 		})
@@ -152,11 +152,22 @@ func (b *Backend) Run(ctx context.Context, call *backend.Call) (*backend.Reply, 
 			return newReply(out, reruns)
 		}
 		if status.CodeOf(err) != status.WorkerLost || ctx.Err() != nil || call.Pin || !j.rewind() {
-			return nil, original(err)
+			return nil, twice(original(err), reruns)
 		}
 		b.options.Logger.InfoContext(ctx, "a call is run again because its worker died",
 			"call", call.ID, "error", err)
 	}
+}
+
+// twice says of the error of a call that was on two workers that it is not tried on a third.
+func twice(err error, reruns int) error {
+	e, ok := errors.AsType[*status.Error](err)
+	if !ok || reruns == 0 || e.Code != status.WorkerLost || e.Remote {
+		return err
+	}
+	whole := *e
+	whole.Message = "the call was on two workers that died, and is not tried on a third: " + e.Message
+	return &whole
 }
 
 func newReply(out *outcome, reruns int) (*backend.Reply, error) {

@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 
@@ -21,17 +22,17 @@ type lmCall struct {
 	Predictor string      `json:"predictor"`
 }
 
-// serve returns the handler of what a worker asks for while it executes call.
-func serve(call *backend.Call, refs *refs, j *journal) wire.Handler {
+// serve returns the handler of what a worker asks for in one run of a call.
+func serve(call *backend.Call, refs *refs, run attempt) wire.Handler {
 	return func(ctx context.Context, in *wire.Inbound) (wire.Message, error) {
 		switch in.Method {
 		case "lm.complete":
-			body, err := j.ask(ctx, in.Method, in.Body, func(ctx context.Context) ([]byte, error) {
-				return complete(ctx, call, refs, in.Body, j.logger)
+			body, err := run.ask(ctx, in.Method, in.Body, func(ctx context.Context) ([]byte, error) {
+				return complete(ctx, call, refs, in.Body, run.j.logger)
 			})
 			return wire.Message{Body: body}, err
 		case "lm.stream":
-			j.pass()
+			run.pass()
 			return stream(ctx, call, refs, in)
 		default:
 			return wire.Message{}, refs.send(ctx, status.New(status.Unsupported, "run", "the host has no method %q", in.Method))
@@ -68,6 +69,9 @@ func complete(ctx context.Context, call *backend.Call, refs *refs, data []byte, 
 		return nil, refs.send(ctx, err)
 	}
 	res, err := call.LM.Model.Complete(ctx, req)
+	if err == nil {
+		err = usable(res)
+	}
 	if err != nil {
 		return nil, refs.send(ctx, err)
 	}
@@ -75,10 +79,31 @@ func complete(ctx context.Context, call *backend.Call, refs *refs, data []byte, 
 		Response *lm.Response `json:"response"`
 	}{res})
 	if err != nil {
-		return nil, refs.send(ctx, status.Wrap(status.Internal, "run", err,
-			"the model's response cannot be encoded: %v", err))
+		return nil, refs.send(ctx, bad("cannot be encoded: %v", err))
+	}
+	if len(body) > wire.DefaultMaxFrame {
+		return nil, refs.send(ctx, bad("has %d bytes, the limit is %d", len(body), wire.DefaultMaxFrame))
 	}
 	return body, nil
+}
+
+// usable returns why a response is none.
+func usable(res *lm.Response) error {
+	switch {
+	case res == nil:
+		return bad("is missing, and there is no error either")
+	case res.Model == "":
+		return bad("does not name the model")
+	case len(res.Message.Parts) == 0:
+		return bad("is empty")
+	default:
+		return nil
+	}
+}
+
+// bad makes the error of a model that keeps to no rule of its interface.
+func bad(format string, args ...any) error {
+	return &lm.Error{Kind: lm.KindProvider, Message: "the model's response " + fmt.Sprintf(format, args...)}
 }
 
 func stream(ctx context.Context, call *backend.Call, refs *refs, in *wire.Inbound) (wire.Message, error) {
