@@ -54,6 +54,12 @@ type member[W Worker] struct {
 	unmeasured bool      // has served since
 }
 
+// idle reports whether the seat's worker has nothing to do and is not being replaced.
+func (s *seat[W]) idle() bool {
+	m := s.member
+	return m != nil && m.inUse == 0 && m.pinned.len == 0 && !s.starting
+}
+
 // lives reports whether the worker has not yet said that it is done.
 func (m *member[W]) lives() bool {
 	select {

@@ -100,8 +100,10 @@ func (p *Pool[W]) spare() *seat[W] {
 	return nil
 }
 
-// shrink stops workers beyond Min that have been idle for IdleTimeout, the last grown
-// first. The caller holds mu.
+// shrink stops as many workers beyond Min as have been idle for IdleTimeout: the last
+// grown first, of those that have nothing to do now, even if they were idle for less than
+// those before them. Otherwise the worker that happened to be used last would stay, and the
+// pool would end with other workers than it began with. The caller holds mu.
 func (p *Pool[W]) shrink(now time.Time) {
 	if p.cfg.IdleTimeout == 0 {
 		return
@@ -112,19 +114,30 @@ func (p *Pool[W]) shrink(now time.Time) {
 			surplus++
 		}
 	}
-	for i := p.cfg.Max - 1; i >= 0 && surplus > 0; i-- {
-		s := p.seats[i]
-		m := s.member
-		if m == nil || m.inUse > 0 || m.pinned.len > 0 || s.starting {
+	if surplus <= 0 {
+		return
+	}
+	tooMany := 0
+	for _, s := range p.seats[:p.cfg.Max] {
+		if !s.idle() {
 			continue
 		}
-		if due := m.idleSince.Add(p.cfg.IdleTimeout); due.After(now) {
+		if due := s.member.idleSince.Add(p.cfg.IdleTimeout); due.After(now) {
 			p.wakeBy(due)
+		} else {
+			tooMany++
+		}
+	}
+	tooMany = min(tooMany, surplus)
+	for i := p.cfg.Max - 1; i >= 0 && tooMany > 0; i-- {
+		s := p.seats[i]
+		if !s.idle() {
 			continue
 		}
+		m := s.member
 		p.drain(m, "it was idle")
 		p.unwant(s)
-		surplus--
+		tooMany--
 		p.counters.Shrunk++
 		p.event(Event{Kind: Shrunk, Worker: m.id, Seat: s.index, Generation: m.generation, Size: p.wanted})
 	}

@@ -275,6 +275,35 @@ func TestThePoolGrowsForCallersThatHaveWaitedAndServesThem(t *testing.T) {
 	})
 }
 
+func TestTheLastGrownWorkerGoesFirstAlsoIfItWasUsedLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm()
+		cfg := f.sized(1, 1)
+		cfg.Max, cfg.IdleTimeout = 3, time.Minute
+		p := open(t, f, cfg)
+		var leases []*Lease[*fake]
+		for range 3 {
+			leases = append(leases, acquire(t, p, AcquireOptions{}))
+		}
+		for _, l := range leases { // the first worker is idle for the longest time
+			<-time.After(time.Second)
+			l.Release()
+		}
+		<-time.After(time.Hour)
+		synctest.Wait()
+		var seats []int
+		for _, e := range f.kinds(Shrunk) {
+			seats = append(seats, e.Seat)
+		}
+		if len(seats) != 2 || seats[0] != 2 || seats[1] != 1 {
+			t.Errorf("seats were given up in the order %v, want 2, 1", seats)
+		}
+		if s := p.Stats(); s.Ready != 1 || s.Workers[0].ID != "w1" {
+			t.Errorf("%+v are left, want w1", s.Workers)
+		}
+	})
+}
+
 func TestThePoolGrowsByAsManyWorkersAsCallersNeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm()
