@@ -52,7 +52,7 @@ func TestAVariableThatCannotBeReadIsRefusedByName(t *testing.T) {
 		"DSPEX_ADAPTER=yaml":            `DSPEX_ADAPTER is "yaml": no such value; known are chat, json, xml`,
 		"DSPEX_SLOT=3":                  `unknown variable DSPEX_SLOT; did you mean DSPEX_SLOTS?`,
 		"DSPEX_PYTHON_INTERPRETER=/bin": `unknown variable DSPEX_PYTHON_INTERPRETER`,
-		"DSPEX_COLOUR=red":              "unknown variable DSPEX_COLOUR; see `dspex config`",
+		"DSPEX_COLOUR=red":              "unknown variable DSPEX_COLOUR; known are DSPEX_BACKEND, DSPEX_MIN",
 	}
 	for entry, want := range tests {
 		t.Run(entry, func(t *testing.T) {
