@@ -73,7 +73,7 @@ func (a *app) readInputFile(path string) (dspex.Values, error) {
 	if err != nil {
 		return nil, usagef("cannot read the inputs: %v", err)
 	}
-	value, err := decode(text)
+	value, err := decode(bytes.TrimPrefix(text, []byte("\ufeff"))) // Windows programs begin a file with this mark.
 	if err != nil {
 		return nil, usagef("--input %s: want one JSON object of inputs: %v", path, err)
 	}
@@ -125,6 +125,9 @@ func takesText(schema *spec.Schema) bool {
 
 // decode reads one JSON value; its numbers keep every digit.
 func decode(text []byte) (any, error) {
+	if err := strict(text); err != nil {
+		return nil, err
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	var value any

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -30,6 +31,10 @@ type streams struct {
 func execute(ctx context.Context, args []string, std streams, environ []string) int {
 	ctx, stop := interruptible(ctx)
 	defer stop()
+	out := &sink{w: std.out}
+	if !isTerminal(std.out) {
+		std.out = out
+	}
 	a := &app{std: std, environ: environ}
 	root := a.root()
 	root.SetArgs(args)
@@ -37,6 +42,9 @@ func execute(ctx context.Context, args []string, std streams, environ []string) 
 	root.SetOut(std.out)
 	root.SetErr(std.err)
 	err := root.ExecuteContext(ctx)
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("the result could not be written: %w", out.err)
+	}
 	if err == nil {
 		return exitOK
 	}

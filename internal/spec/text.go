@@ -57,8 +57,9 @@ func appendFloat(b []byte, f float64, bits int) []byte {
 	return b
 }
 
-// maxDigits is how long a whole number Python reads from text.
-const maxDigits = 4300
+// maxDigits is how long a whole number may be. The worker reads longer ones through a float,
+// whose largest value has 309 digits.
+const maxDigits = 300
 
 // fitsWire returns why the text of a JSON number would not keep its value on the way, or
 // nil. Others than whole numbers are 64-bit floats in a worker. In a request, whole
