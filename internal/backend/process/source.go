@@ -2,11 +2,14 @@ package process
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"sync"
 
 	"github.com/dspex/dspex/internal/backend"
 	osprocess "github.com/dspex/dspex/internal/process"
 	"github.com/dspex/dspex/internal/pyenv"
+	"github.com/dspex/dspex/internal/status"
 )
 
 // source is where workers come from: the environment, probed once, and the fork server
@@ -43,13 +46,10 @@ func (s *source) server(ctx context.Context) (*osprocess.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := osprocess.StartServer(ctx, osprocess.ServerOptions{
-		Python:  osprocess.Python{Path: env.Python, Source: env.Source, Env: s.options.Environ},
-		Preload: s.options.Preload,
-		Spawn:   s.options.Spawn,
-		Debug:   s.options.Debug,
-		Logger:  s.options.Logger,
-	})
+	server, err := s.start(ctx, env)
+	if err != nil && damaged(err, env) && len(s.options.Preload) == 0 {
+		server, err = s.repair(ctx, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +57,44 @@ func (s *source) server(ctx context.Context) (*osprocess.Server, error) {
 	s.forker = server
 	s.mu.Unlock()
 	return server, nil
+}
+
+func (s *source) start(ctx context.Context, env *pyenv.Env) (*osprocess.Server, error) {
+	return osprocess.StartServer(ctx, osprocess.ServerOptions{
+		Python:  osprocess.Python{Path: env.Python, Source: env.Source, Env: s.options.Environ},
+		Preload: s.options.Preload,
+		Spawn:   s.options.Spawn,
+		Debug:   s.options.Debug,
+		Logger:  s.options.Logger,
+	})
+}
+
+// damaged reports whether a start failed as it does when files of a built environment are
+// missing or spoilt. An environment of the user's own is theirs to repair.
+func damaged(err error, env *pyenv.Env) bool {
+	raised, ok := errors.AsType[*status.PythonError](err)
+	if env.Own || !ok {
+		return false
+	}
+	said := raised.Message + strings.Join(raised.Stderr, "\n")
+	return strings.Contains(said, "ImportError") || strings.Contains(said, "ModuleNotFoundError") ||
+		strings.Contains(said, "SyntaxError")
+}
+
+// repair builds the environment anew, once, and starts in it.
+func (s *source) repair(ctx context.Context, cause error) (*osprocess.Server, error) {
+	s.options.Logger.WarnContext(ctx, "the Python environment is damaged and is built anew", "error", cause)
+	options := s.options.Python
+	options.Rebuild = true
+	env, err := pyenv.Ensure(ctx, options)
+	if err != nil {
+		return nil, status.Wrap(status.Unavailable, "open", errors.Join(cause, err),
+			"the Python environment is damaged (%v) and could not be built anew; run `dspex setup --rebuild`", cause)
+	}
+	s.mu.Lock()
+	s.env = env
+	s.mu.Unlock()
+	return s.start(ctx, env)
 }
 
 // environment returns the Python environment, found, checked or built at the first call.
