@@ -215,8 +215,11 @@ func (s Settings) Validate() error {
 		key         string
 		value, most int
 	}{
-		{"min", s.Min, mostWorkers}, {"max", s.Max, mostWorkers}, {"overflow", s.Overflow, mostWorkers},
-		{"slots", s.Slots, mostCalls}, {"queue", s.Queue, mostCalls},
+		{"min", s.Min, mostWorkers},
+		{"max", s.Max, mostWorkers},
+		{"overflow", s.Overflow, mostWorkers},
+		{"slots", s.Slots, mostCalls},
+		{"queue", s.Queue, mostCalls},
 	} {
 		if size.value > size.most {
 			return status.New(status.InvalidArgument, "settings", "%s is %d: want at most %d", size.key, size.value, size.most)
