@@ -86,7 +86,7 @@ func TestFault_C8_StoppedWorkerIsReplaced(t *testing.T) {
 			rt := open(t, dspex.Config{LM: held.model(), Logger: log.logger(), Settings: dspex.Settings{
 				Min: 2, Max: 2, StuckAfter: bound,
 			}})
-			for i := range rounds(100, 1) {
+			for i := range rounds(20, 1) {
 				var calls sync.WaitGroup
 				if busy {
 					calls.Go(held.calls(t, rt, 2).Wait) // Least loaded first: one on each worker.
@@ -110,7 +110,7 @@ func TestFault_C8_StoppedWorkerIsReplaced(t *testing.T) {
 				}
 			}
 			s := rt.Stats()
-			if want := uint64(rounds(100, 1)); s.Lost != want || len(s.Workers) != 2 {
+			if want := uint64(rounds(20, 1)); s.Lost != want || len(s.Workers) != 2 {
 				t.Errorf("%d workers were lost, want %d; %d are there", s.Lost, want, len(s.Workers))
 			}
 		})
