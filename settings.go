@@ -73,7 +73,7 @@ type Settings struct {
 	// which gives back the memory that the work has left behind. Default 0: never.
 	RecycleIdle time.Duration
 	// MemoryLimit is how many bytes of private memory a worker can ask the system for,
-	// what it inherits included (150 MB or so with DSPy alone). Beyond it Python raises
+	// what it inherits included (50 MB or so with DSPy alone). Beyond it Python raises
 	// MemoryError in the call that asks. Linux only. Default 0: no limit but the system's.
 	MemoryLimit int64
 
