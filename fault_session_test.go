@@ -3,9 +3,12 @@
 package dspex_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -15,6 +18,8 @@ import (
 	"time"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/lm"
+	"github.com/dspex/dspex/lm/scripted"
 	"github.com/dspex/dspex/store/sqlite"
 )
 
@@ -29,21 +34,54 @@ func statsOf(t *testing.T, rt *dspex.Runtime, id string) dspex.WorkerStats {
 	return workers[i]
 }
 
-// A soft session stays on its worker under normal load.
+// leisurely is echoing that takes a few milliseconds for each answer, not always the same,
+// so that calls overlap as those of real models do.
+func leisurely() *scripted.Model {
+	return scripted.Func(func(ctx context.Context, req *lm.Request) (string, error) {
+		select {
+		case <-time.After(time.Millisecond + rand.N(4*time.Millisecond)):
+			return completion(asked(req)), nil
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	})
+}
+
+// A soft session stays on its worker under normal load: beside callers without a session,
+// and with pauses between its calls in which others take the worker's place.
 func TestFault_F4_SoftSessionStaysOnItsWorker(t *testing.T) {
 	t.Parallel()
-	const sessions = 8
+	const sessions, others = 8, 4
 	calls := rounds(2_500, 25)
-	rt := open(t, dspex.Config{LM: echoing(), Settings: dspex.Settings{Min: 3, Max: 3}})
+	rt := open(t, dspex.Config{LM: leisurely(), Settings: dspex.Settings{Min: 3, Max: 3}})
 	program := dspex.Predict[question, answer]("")
-	var same, moved atomic.Int64
-	var wait sync.WaitGroup
+	var (
+		same, moved atomic.Int64
+		used        sync.Map
+		wait, rest  sync.WaitGroup
+		done        = make(chan struct{})
+	)
+	for i := range others {
+		rest.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if err := ask(t.Context(), rt, program, fmt.Sprint("other ", i, ", call ", n)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
 	for i := range sessions {
 		wait.Go(func() {
 			var last string
+			s := rt.Session(fmt.Sprint("soft-", i), dspex.Soft)
 			for n := range calls {
-				text := fmt.Sprintf("session %d, call %d", i, n)
-				pred, err := program.Run(t.Context(), rt.Session(fmt.Sprint("soft-", i), dspex.Soft), question{text})
+				text := fmt.Sprint("session ", i, ", call ", n)
+				pred, err := program.Run(t.Context(), s, question{text})
 				if err != nil {
 					t.Error(err)
 					return
@@ -57,12 +95,20 @@ func TestFault_F4_SoftSessionStaysOnItsWorker(t *testing.T) {
 					moved.Add(1)
 				}
 				last = pred.Worker.ID
+				used.Store(last, true)
+				<-time.After(rand.N(4 * time.Millisecond)) // The user reads the answer.
 			}
 		})
 	}
 	wait.Wait()
+	close(done)
+	rest.Wait()
+	workers := len(maps.Collect(used.Range))
 	share := float64(same.Load()) / float64(same.Load()+moved.Load())
-	t.Logf("%.2f %% of %d calls were on the worker of the one before", 100*share, same.Load()+moved.Load())
+	t.Logf("%.2f %% of %d calls were on the worker of the one before; %d workers", 100*share, same.Load()+moved.Load(), workers)
+	if workers < 2 {
+		t.Error("all sessions were on one worker: that they stay shows nothing")
+	}
 	if share < 0.95 {
 		t.Errorf("only %.1f %% of the calls were on the worker of the one before", 100*share)
 	}
@@ -120,47 +166,72 @@ func TestFault_F4_SoftSessionMovesWithItsState(t *testing.T) {
 	}
 }
 
-// The first calls of a hard session, made at once, land on one worker.
+// The first two calls of a hard session, made at once, land on one worker, also when both
+// had to wait and slots on several workers are freed together.
 func TestFault_F4_FirstCallsOfHardSessionsLandOnOneWorker(t *testing.T) {
 	t.Parallel()
-	const first = 4
-	rt := open(t, dspex.Config{LM: echoing(), Settings: dspex.Settings{Min: 3, Max: 3}})
+	const workers, slots = 3, 2
+	var (
+		blocking = make(chan struct{}, workers*slots)
+		release  atomic.Pointer[chan struct{}]
+	)
+	held := scripted.Func(func(_ context.Context, req *lm.Request) (string, error) {
+		text := asked(req)
+		if text == "block" {
+			until := *release.Load()
+			blocking <- struct{}{}
+			<-until
+		}
+		return completion(text), nil
+	})
+	rt := open(t, dspex.Config{LM: held, Settings: dspex.Settings{Min: workers, Max: workers, Slots: slots}})
 	program := dspex.Predict[question, answer]("")
-	used := make(map[string]bool)
+	used := make(map[string]int)
 	for i := range rounds(1_000, 10) {
-		begin := make(chan struct{})
-		workers := make(chan string, first)
+		until := make(chan struct{})
+		release.Store(&until)
 		var wait sync.WaitGroup
-		for range first {
+		for range workers * slots {
 			wait.Go(func() {
-				<-begin
+				if err := ask(t.Context(), rt, program, "block"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for range workers * slots {
+			<-blocking
+		}
+		on := make(chan string, 2)
+		for range 2 {
+			wait.Go(func() {
 				pred, err := program.Run(t.Context(), rt.Session(fmt.Sprint("hard-", i), dspex.Hard), question{"Who?"})
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				workers <- pred.Worker.ID
+				on <- pred.Worker.ID
 			})
 		}
-		close(begin)
-		wait.Wait()
-		close(workers)
-		one := <-workers
-		used[one] = true
-		for w := range workers {
-			if w != one {
-				t.Errorf("session %d is on %s and on %s", i, one, w)
-			}
+		for rt.Stats().Queued == 0 {
+			runtime.Gosched() // One waits for a slot, the other for the one's choice.
 		}
+		close(until)
+		wait.Wait()
+		close(on)
+		a, b := <-on, <-on
+		if a != b {
+			t.Fatalf("session %d is on %s and on %s", i, a, b)
+		}
+		used[a]++
 	}
-	t.Logf("the sessions were on %d workers", len(used))
+	t.Logf("sessions by worker: %v", used)
 }
 
 // The death of a hard session's worker is told exactly once, also to calls that are made
 // at once; what comes after belongs to the next epoch, on one new worker.
 func TestFault_F4_HardSessionIsLostExactlyOnce(t *testing.T) {
 	t.Parallel()
-	const calls = 8
+	const calls = 32
 	rt := open(t, dspex.Config{LM: echoing(), Settings: dspex.Settings{Min: 2, Max: 2}})
 	program := dspex.Predict[question, answer]("")
 	s := rt.Session("hard", dspex.Hard)
@@ -174,10 +245,12 @@ func TestFault_F4_HardSessionIsLostExactlyOnce(t *testing.T) {
 		kill(t, statsOf(t, rt, worker))
 		must(t, waitLost(t, rt, i+1))
 		var lost atomic.Int64
+		begin := make(chan struct{})
 		workers := make(chan string, calls)
 		var wait sync.WaitGroup
 		for range calls {
 			wait.Go(func() {
+				<-begin
 				pred, err := program.Run(t.Context(), s, question{"Who?"})
 				var e *dspex.Error
 				switch {
@@ -190,6 +263,7 @@ func TestFault_F4_HardSessionIsLostExactlyOnce(t *testing.T) {
 				}
 			})
 		}
+		close(begin)
 		wait.Wait()
 		close(workers)
 		if n := lost.Load(); n != 1 {

@@ -134,6 +134,9 @@ func (s *Session) execute(ctx context.Context, call *backend.Call) (*backend.Rep
 			return nil, err
 		}
 		if err := s.rt.sessions.lose(a, b, sent, e); err != nil {
+			if CodeOf(err) == CodeSessionLost {
+				s.rt.logger.InfoContext(ctx, "a session lost its worker", "session", s.id, "call", call.ID, "error", err)
+			}
 			return nil, err
 		}
 	}
@@ -154,7 +157,12 @@ func (s *Session) attempt(ctx context.Context, a *affinity, call *backend.Call) 
 		placed.Prefer = b.worker
 	}
 	placed.Chosen = func(w backend.Worker) {
-		b, sent = s.rt.sessions.bind(a, b, w.ID), true
+		bound := s.rt.sessions.bind(a, b, w.ID)
+		if bound != b {
+			s.rt.logger.DebugContext(ctx, "a session has another worker", "session", s.id, "mode", s.mode.String(),
+				"worker", w.ID, "epoch", bound.epoch, "call", call.ID)
+		}
+		b, sent = bound, true
 		settled()
 	}
 	reply, err = s.rt.backend.Run(ctx, &placed)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/dspex/dspex/internal/status"
@@ -203,8 +204,12 @@ func (s *Session) read(ctx context.Context) (*SessionRecord, error) {
 	if err != nil {
 		return nil, s.storeFailed(ctx, err)
 	}
-	if record == nil || record.expired(s.rt.sessions.now()) {
+	now := s.rt.sessions.now()
+	switch {
+	case record == nil:
 		return &SessionRecord{}, nil
+	case record.expired(now):
+		return &SessionRecord{}, s.expire(ctx, now)
 	}
 	return record, nil
 }
@@ -242,12 +247,9 @@ func (s *Session) create(ctx context.Context, change func(*SessionRecord) error)
 	case <-ctx.Done():
 		return status.FromContext(ctx, "session", "other sessions were being made")
 	}
-	now := sessions.now()
-	expired, err := s.rt.store.Expire(ctx, now)
-	if err != nil {
-		return s.storeFailed(ctx, err)
+	if err := s.expire(ctx, sessions.now()); err != nil {
+		return err
 	}
-	sessions.count(func(c *SessionStats) { c.Expired += uint64(expired) })
 	n, err := s.rt.store.Len(ctx)
 	if err != nil {
 		return s.storeFailed(ctx, err)
@@ -260,6 +262,16 @@ func (s *Session) create(ctx context.Context, change func(*SessionRecord) error)
 		return err
 	}
 	return s.change(ctx, true, true, change)
+}
+
+// expire has the store forget what has expired.
+func (s *Session) expire(ctx context.Context, now time.Time) error {
+	n, err := s.rt.store.Expire(ctx, now)
+	if err != nil {
+		return s.storeFailed(ctx, err)
+	}
+	s.rt.sessions.count(func(c *SessionStats) { c.Expired += uint64(n) })
+	return nil
 }
 
 // change has the store change the record, within the limits.

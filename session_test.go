@@ -38,7 +38,7 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// wantCode checks that err is an *Error with that code.
+// wantErrorCode checks that err is an *Error with that code.
 func wantErrorCode(t *testing.T, err error, code dspex.Code) {
 	t.Helper()
 	var e *dspex.Error
@@ -47,7 +47,7 @@ func wantErrorCode(t *testing.T, err error, code dspex.Code) {
 	}
 }
 
-// at is where a session's errors are told apart from what the code under test returns.
+// must ends the test if err is not nil.
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -258,7 +258,7 @@ func TestASessionSurvivesTheProcessInAFile(t *testing.T) {
 	}
 }
 
-// failing is a store that is broken.
+// failingStore is a store that is broken.
 type failingStore struct{ dspex.Store }
 
 func (failingStore) Read(context.Context, string) (*dspex.SessionRecord, error) {
