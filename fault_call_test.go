@@ -1,3 +1,5 @@
+//go:build linux
+
 package dspex_test
 
 import (
@@ -21,7 +23,7 @@ import (
 // Slow calls on workers of their own take about the time of one: all of them are with the
 // model at once.
 func TestFault_A1_SlowCallsRunTogether(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	const workers = 16
 	latency := 100 * time.Millisecond
 	if full() {
@@ -58,7 +60,7 @@ func TestFault_A1_SlowCallsRunTogether(t *testing.T) {
 // Callers that cancel, run out of time, leave a batch or end their goroutine change
 // nothing about the workers.
 func TestFault_A2_CallersThatLeaveChangeNothing(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	waiting := make(chan struct{}, 64)
 	model := scripted.Func(func(ctx context.Context, req *lm.Request) (string, error) {
 		if text := asked(req); text != "wait" {
@@ -136,7 +138,7 @@ func pids(stats dspex.Stats) (pids []int) {
 
 // A model that panics, or that ends its goroutine, is the error of its call.
 func TestFault_C9_PanicIsItsCallsError(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	held := newCounting(8)
 	panics := func(f func()) lm.Model {
 		return scripted.Func(func(context.Context, *lm.Request) (string, error) { f(); return "", nil })
@@ -190,7 +192,7 @@ func (*unprintable) String() string { panic("once more") }
 
 // Attachments of any size pass, and nobody waits for them.
 func TestFault_A10_LargeAttachmentDelaysNobody(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	size := 24 << 20 // Beyond what is kept in memory.
 	if full() {
 		size = 500 << 20
@@ -246,7 +248,7 @@ func TestFault_A10_LargeAttachmentDelaysNobody(t *testing.T) {
 
 // Tiny calls in great number pass, each with its own answer.
 func TestFault_A10_TinyCallsPass(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	n := rounds(100_000, 500)
 	model := scripted.New(scripted.Config{Keep: -1, Answer: func(_ context.Context, req *lm.Request) (*lm.Response, error) {
 		return scripted.Text(completion(asked(req))), nil
@@ -273,7 +275,7 @@ func TestFault_A10_TinyCallsPass(t *testing.T) {
 
 // A line of 10 MB on stderr passes while calls go on; the log has its beginning.
 func TestFault_A10_LongLineDelaysNobody(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	var log logs
 	rt := openDebug(t, dspex.Config{LM: echoing(), Logger: log.logger(), Settings: dspex.Settings{Max: 1}})
 	program := dspex.Predict[question, answer]("")
@@ -299,7 +301,7 @@ func TestFault_A10_LongLineDelaysNobody(t *testing.T) {
 
 // Callers see nothing of each other: no state, history, trace, demonstration or model.
 func TestFault_F2_CallersSeeNothingOfEachOther(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	const callers = 8
 	n := rounds(10_000, 160)
 	// Each caller has a model of its own, which is asked nothing but what it may see.
@@ -368,7 +370,7 @@ func TestFault_F2_CallersSeeNothingOfEachOther(t *testing.T) {
 // Model and adapter are chosen by each call and reach every worker, also those that come
 // later; nothing is configured anywhere.
 func TestFault_F3_ModelAndAdapterAreChosenPerCall(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	// Each model understands one format only.
 	speaks := func(mark, reply string) lm.Model {
 		return scripted.Func(func(_ context.Context, req *lm.Request) (string, error) {
@@ -392,7 +394,7 @@ func TestFault_F3_ModelAndAdapterAreChosenPerCall(t *testing.T) {
 			"json": speaks("JSON object", `{"answer": "json"}`),
 			"xml":  speaks("<answer>", "<answer>xml</answer>"),
 		},
-		Settings: dspex.Settings{Min: 3, Max: 3, Slots: 1},
+		Settings: dspex.Settings{Min: 3, Max: 3, Slots: 1, Queue: 3_000},
 	})
 	program := dspex.Predict[question, answer]("")
 	everywhere := func() {

@@ -24,7 +24,7 @@ import (
 // Closing one Runtime, or killing another process in the same directory, touches nobody
 // else's workers.
 func TestFault_C1_ClosingOneLeavesTheOthers(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), hostVariable+"=idle")
 	stdout, err := cmd.StdoutPipe()
@@ -90,7 +90,7 @@ func TestFault_C1_ClosingOneLeavesTheOthers(t *testing.T) {
 
 // Close is defined in every state, bounded, and never panics.
 func TestFault_C2_CloseIsDefinedInEveryState(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	program := dspex.Predict[question, answer]("")
 	// closing closes the Runtime from three goroutines, and once more.
 	closing := func(t *testing.T, rt *dspex.Runtime) error {
@@ -136,13 +136,13 @@ func TestFault_C2_CloseIsDefinedInEveryState(t *testing.T) {
 		return rt
 	}
 	t.Run("before anything was started", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		if err := closing(t, lazily(t, dspex.Settings{})); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("while the first worker starts", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		rt := lazily(t, dspex.Settings{})
 		results := make(chan error, 2)
 		go func() { results <- ask(t.Context(), rt, program, "?") }()
@@ -158,7 +158,7 @@ func TestFault_C2_CloseIsDefinedInEveryState(t *testing.T) {
 		}
 	})
 	t.Run("while restarts fail", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		rt := lazily(t, dspex.Settings{Python: dspex.PythonSettings{Preload: []string{"dspex_no_such_module"}}})
 		if err := ask(t.Context(), rt, program, "?"); dspex.CodeOf(err) != dspex.CodeUnavailable {
 			t.Errorf("a call that no worker can serve: %v, want unavailable", err)
@@ -173,7 +173,7 @@ func TestFault_C2_CloseIsDefinedInEveryState(t *testing.T) {
 		}
 	})
 	t.Run("with calls that run, wait and iterate", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		held := newCounting(1)
 		rt, err := dspex.Open(t.Context(), dspex.Config{LM: held.model(), Settings: dspex.Settings{
 			Max: 1, Slots: 1, DrainTimeout: 50 * time.Millisecond,
@@ -204,7 +204,7 @@ func TestFault_C2_CloseIsDefinedInEveryState(t *testing.T) {
 		}
 	})
 	t.Run("during a reset", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		rt, err := dspex.Open(t.Context(), dspex.Config{LM: echoing(), Settings: dspex.Settings{Min: 2, Max: 2}})
 		if err != nil {
 			t.Fatal(err)
@@ -220,7 +220,7 @@ func TestFault_C2_CloseIsDefinedInEveryState(t *testing.T) {
 		}
 	})
 	t.Run("a start that is given up", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		if rt, err := dspex.Open(ctx, dspex.Config{LM: echoing()}); rt != nil || !errors.Is(err, context.DeadlineExceeded) {
@@ -232,7 +232,7 @@ func TestFault_C2_CloseIsDefinedInEveryState(t *testing.T) {
 // Close lets running calls finish; those that take longer than the drain get closed and
 // are counted. An idle pool closes at once.
 func TestFault_C3_CloseDrains(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	program := dspex.Predict[question, answer]("")
 	start := func(t *testing.T, drain time.Duration) (*dspex.Runtime, *counting, chan error) {
 		t.Helper()
@@ -251,7 +251,7 @@ func TestFault_C3_CloseDrains(t *testing.T) {
 		return rt, held, results
 	}
 	t.Run("in time", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		rt, held, results := start(t, time.Minute)
 		closed := make(chan error, 1)
 		go func() { closed <- rt.Close(t.Context()) }()
@@ -274,7 +274,7 @@ func TestFault_C3_CloseDrains(t *testing.T) {
 		"the context ends":         {time.Minute, 50 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			rt, _, results := start(t, bound.drain)
 			ctx, cancel := context.WithTimeout(t.Context(), bound.ctx)
 			defer cancel()
@@ -294,7 +294,7 @@ func TestFault_C3_CloseDrains(t *testing.T) {
 		})
 	}
 	t.Run("idle", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		var took []time.Duration
 		for range rounds(20, 1) {
 			rt, err := dspex.Open(t.Context(), dspex.Config{LM: echoing(), Settings: dspex.Settings{Min: 2, Max: 2}})
@@ -321,7 +321,7 @@ func TestFault_C3_CloseDrains(t *testing.T) {
 // Ready and Idle are events: who waits is told when it happens. Calls that come before
 // the first worker wait for it.
 func TestFault_D2_ReadyAndIdleAreEvents(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	held := newCounting(8)
 	rt := open(t, dspex.Config{LM: held.model(), Settings: dspex.Settings{Min: 2, Max: 2, Lazy: true}})
 	program := dspex.Predict[question, answer]("")

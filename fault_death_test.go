@@ -119,7 +119,7 @@ func offspring(t *testing.T, rt *dspex.Runtime) int {
 // A worker that dies between being chosen and being written to costs nothing: the call
 // goes to another one.
 func TestFault_A3_DeathBeforeTheWriteCostsNothing(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	n := rounds(2_000, 20)
 	held := newCounting(n + 1)
 	close(held.release)
@@ -154,7 +154,7 @@ func TestFault_A3_DeathBeforeTheWriteCostsNothing(t *testing.T) {
 // A failed write concerns the call that was being written, and no other. Since the worker
 // cannot have understood a part of it, it is made on another one.
 func TestFault_A8_FailedWriteConcernsItsCallOnly(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	held := newCounting(8)
 	rt := openDebug(t, dspex.Config{LM: held.model(), Settings: dspex.Settings{Min: 2, Max: 2, Slots: 1}})
 	program := dspex.Predict[question, answer]("")
@@ -202,7 +202,7 @@ func TestFault_A8_FailedWriteConcernsItsCallOnly(t *testing.T) {
 // worker_lost with the signal and the last words, the worker's children are gone, nothing
 // else notices.
 func TestFault_C6_KilledAtEveryStep(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	program := dspex.Predict[question, answer]("")
 	setup := func(t *testing.T) (*dspex.Runtime, *counting, *logs) {
 		t.Helper()
@@ -245,7 +245,7 @@ func TestFault_C6_KilledAtEveryStep(t *testing.T) {
 		}
 	}
 	t.Run("idle", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		rt, held, _ := setup(t)
 		close(held.release)
 		child, worker := offspring(t, rt), rt.Stats().Workers[0]
@@ -254,7 +254,7 @@ func TestFault_C6_KilledAtEveryStep(t *testing.T) {
 		lost(t, rt)
 	})
 	t.Run("while a call is sent", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		rt, held, _ := setup(t)
 		close(held.release)
 		child, worker := offspring(t, rt), rt.Stats().Workers[0]
@@ -271,7 +271,7 @@ func TestFault_C6_KilledAtEveryStep(t *testing.T) {
 		lost(t, rt)
 	})
 	t.Run("while the model answers", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		rt, held, log := setup(t)
 		child, worker := offspring(t, rt), rt.Stats().Workers[0]
 		if _, err := dspex.Misbehave(t.Context(), rt, map[string]any{"op": "print", "stderr": 1, "text": "last words"}); err != nil {
@@ -305,7 +305,7 @@ func TestFault_C6_KilledAtEveryStep(t *testing.T) {
 		lost(t, rt)
 	})
 	t.Run("draining", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		rt, held, _ := setup(t)
 		child, worker := offspring(t, rt), rt.Stats().Workers[0]
 		result := run(t, rt, "Who?")
@@ -427,7 +427,7 @@ func TestFault_C7_KilledForkServerIsNotNoticed(t *testing.T) {
 // However user code ends a call or its worker, the caller learns the cause, and nothing
 // of the worker is left.
 func TestFault_C10_TheCauseReachesTheCaller(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	rt := openDebug(t, dspex.Config{LM: echoing(), Settings: dspex.Settings{Max: 1}})
 	tests := []struct {
 		name string
@@ -475,7 +475,7 @@ func TestFault_C10_TheCauseReachesTheCaller(t *testing.T) {
 // A program made anywhere runs anywhere, always: every call succeeds while workers are
 // killed and replaced.
 func TestFault_F1_CallsSucceedWhileWorkersAreReplaced(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	const together = 25 // Calls between two kills, so that no call is on two dying workers.
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -507,13 +507,15 @@ func TestFault_F1_CallsSucceedWhileWorkersAreReplaced(t *testing.T) {
 		program := kinds[round%len(kinds)](fmt.Sprintf("Answer as in round %d.", round/3))
 		reset := make(chan error, 1)
 		victim := random.IntN(3)
+		var killed dspex.WorkerStats
 		f := func() {
 			if round%5 == 4 {
 				go func() { reset <- rt.Reset(t.Context()) }()
 				return
 			}
 			workers := rt.Stats().Workers
-			slay(t, workers[victim%len(workers)].PID)
+			killed = workers[victim%len(workers)]
+			slay(t, killed.PID)
 			reset <- nil
 		}
 		strike.Store(&f)
@@ -537,6 +539,10 @@ func TestFault_F1_CallsSucceedWhileWorkersAreReplaced(t *testing.T) {
 		if t.Failed() {
 			return
 		}
+		// The next calls must not be sent to a worker that is about to die.
+		until(t, rt, "notice of the death", func(s dspex.Stats) bool {
+			return !slices.ContainsFunc(s.Workers, func(w dspex.WorkerStats) bool { return w.ID == killed.ID })
+		})
 	}
 	stats := rt.Stats()
 	t.Logf("%d calls, %d run again, %d workers started, %d lost", n, reruns.Load(), stats.Started, stats.Lost)
@@ -553,7 +559,7 @@ func TestFault_F1_CallsSucceedWhileWorkersAreReplaced(t *testing.T) {
 // What was answered once is not asked again: neither when a call of several requests is
 // run again, nor is anything merged that was asked for twice.
 func TestFault_F8_NothingIsAskedTwiceOrMerged(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	type request struct {
 		rollout int64
 		json    bool
