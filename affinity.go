@@ -84,7 +84,7 @@ func (r *affinities) enter(id string, mode SessionMode) (*affinity, error) {
 // not used for the longest time: it merely loses a preference. The caller holds mu.
 func (r *affinities) insert(a *affinity, now time.Time) error {
 	if len(r.byID) >= r.max {
-		if oldest := back(r.order[Soft]); oldest != nil && oldest.calls == 0 {
+		if oldest := r.dispensable(now); oldest != nil {
 			r.forget(oldest)
 		} else if a.mode == Soft {
 			return nil // it is served all the same, by any worker
@@ -101,6 +101,20 @@ func (r *affinities) insert(a *affinity, now time.Time) error {
 	}
 	r.byID[a.id] = a
 	a.element = r.order[a.mode].PushFront(a)
+	return nil
+}
+
+// dispensable returns the soft session that was not used for the longest time, nil if all
+// that it looks at are in use. The caller holds mu.
+func (r *affinities) dispensable(now time.Time) *affinity {
+	const looks = 16 // a bound on the time that mu is held; the next call looks further
+	for range looks {
+		a := back(r.order[Soft])
+		if a == nil || a.calls == 0 {
+			return a
+		}
+		r.touch(a, now)
+	}
 	return nil
 }
 
