@@ -339,7 +339,7 @@ func TestFault_C6_KilledAtEveryStep(t *testing.T) {
 func TestFault_C6_KilledWhileStarting(t *testing.T) {
 	rt := open(t, dspex.Config{LM: echoing(), Settings: dspex.Settings{Min: 1, Max: 1}})
 	program := dspex.Predict[question, answer]("")
-	for i := range rounds(200, 4) {
+	for i := range rounds(50, 4) {
 		known := children(t)
 		failed := rt.Stats().StartFailures + rt.Stats().Lost
 		reset := make(chan error, 1)
