@@ -28,7 +28,7 @@ func strict(text []byte) error {
 func loneSurrogate(text []byte) string {
 	// An escaped backslash begins no escape; it is matched so that it is passed over.
 	escapes := regexp.MustCompile(`\\(?:u([0-9a-fA-F]{4})|.)`)
-	var high, at = "", 0
+	high, at := "", 0
 	for _, m := range escapes.FindAllSubmatchIndex(text, -1) {
 		var unit rune
 		if m[2] >= 0 {
