@@ -39,18 +39,32 @@ func (a *app) root() *cobra.Command {
 		DisableSuggestions: true,
 		Args:               cobra.ArbitraryArgs,
 	}
-	root.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return cmd.Help()
-		}
+	unknown := func(name string) error {
 		var names []string
 		for _, c := range root.Commands() {
 			if c.IsAvailableCommand() {
 				names = append(names, c.Name())
 			}
 		}
-		return usagef("unknown command %q%s", args[0], suggest(args[0], names))
+		return usagef("unknown command %q%s", name, suggest(name, names))
 	}
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		return unknown(args[0])
+	}
+	root.SetHelpCommand(&cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			// Find returns the command as far as it got, and the words that led nowhere.
+			if c, rest, err := root.Find(args); err == nil && len(rest) == 0 {
+				return c.Help()
+			}
+			return unknown(args[len(args)-1])
+		},
+	})
 	flags := root.PersistentFlags()
 	flags.BoolVar(&a.json, "json", false, "print one JSON value on standard output, for failures too")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what happens to standard error")

@@ -15,6 +15,7 @@ func TestAWrongCommandExitsWith2AndOneLineThatSaysWhatToDo(t *testing.T) {
 		want    string // in the one line
 	}{
 		"unknown command":          {args: []string{"rnu"}, want: `unknown command "rnu" (did you mean "run"?)`},
+		"unknown command of help":  {args: []string{"help", "rnu"}, want: `unknown command "rnu" (did you mean "run"?)`},
 		"unknown flag":             {args: []string{"run", "--modul", "cot"}, want: `unknown flag "--modul" (did you mean "--module"?)`},
 		"unknown flag of the root": {args: []string{"--jsn"}, want: `unknown flag "--jsn" (did you mean "--json"?)`},
 		"a flag without its value": {args: []string{"run", "--module"}, want: "flag needs an argument: --module"},
