@@ -107,9 +107,7 @@ func TestAttachmentsComeBackAsTheyWere(t *testing.T) {
 				if err != nil || len(left) != 0 {
 					t.Errorf("files are left: %v, %v", left, err)
 				}
-				if h.Pending() != 0 || w.serving() != 0 {
-					t.Errorf("%d streams and %d calls are left", h.Pending(), w.serving())
-				}
+				nothingLeft(t, h, w)
 			})
 		}
 	}

@@ -282,9 +282,7 @@ func TestAStreamCanBeAbandonedAtEveryItem(t *testing.T) {
 			t.Errorf("an item came after Close")
 		}
 	}
-	if h.Pending() != 0 || w.serving() != 0 {
-		t.Errorf("%d streams and %d calls are left", h.Pending(), w.serving())
-	}
+	nothingLeft(t, h, w)
 }
 
 func TestResultCancelsWhenItsContextEndsAndReturnsAtOnce(t *testing.T) {

@@ -42,9 +42,7 @@ func TestManyTinyCallsAllComeBack(t *testing.T) {
 		})
 	}
 	callers.Wait()
-	if h.Pending() != 0 || w.serving() != 0 {
-		t.Errorf("%d streams and %d calls are left", h.Pending(), w.serving())
-	}
+	nothingLeft(t, h, w)
 }
 
 // With 200 in flight and cancels at random, everyone gets the own answer or an error, and nothing
@@ -160,9 +158,7 @@ func TestADeadlineEndsAWaitWithoutDelay(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if h.Pending() != 0 || w.serving() != 0 {
-			t.Errorf("%d streams and %d calls are left", h.Pending(), w.serving())
-		}
+		nothingLeft(t, h, w)
 	})
 }
 

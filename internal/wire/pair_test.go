@@ -83,3 +83,18 @@ func (c *Conn) serving() int {
 	defer c.mu.Unlock()
 	return len(c.inbound)
 }
+
+// nothingLeft fails unless the caller's streams and the callee's calls are soon all gone:
+// an answer may arrive before whoever sent it has written it off.
+func nothingLeft(t testing.TB, caller, callee *Conn) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for ctx := patiently(t); caller.Pending() != 0 || callee.serving() != 0; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("%d streams and %d calls are left", caller.Pending(), callee.serving())
+		}
+	}
+}

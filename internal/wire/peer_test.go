@@ -211,9 +211,7 @@ func TestAPeerThatClosesAtEveryStepOfTheConversation(t *testing.T) {
 			if err := c.Err(); status.CodeOf(err) != status.WorkerLost {
 				t.Errorf("got %v", err)
 			}
-			if c.Pending() != 0 || c.serving() != 0 {
-				t.Errorf("%d streams and %d calls are left", c.Pending(), c.serving())
-			}
+			nothingLeft(t, c, c)
 		})
 	}
 }
