@@ -19,25 +19,35 @@ type lifeline struct {
 // When this process dies while the child is dead already, the child's own children are only
 // reached if the armed description is still there as the pipe hangs up. The kernel closes
 // the descriptors of a dying process in ascending order, but finishes the closing of files in
-// the reverse order. So hold must be below write.
+// the reverse order. So hold must be below write; and write must be above the sockets of all
+// children, which end by themselves when theirs is closed, and then let go of the description.
 func newLifeline() (*lifeline, int, error) {
 	r, w, err := pipe()
 	if err != nil {
 		return nil, -1, err
 	}
 	l := &lifeline{write: w, hold: r}
-	if w < r { // another thread has closed a lower descriptor meanwhile
-		if l.write, err = duplicate(w, r+1); err != nil {
-			l.write = w
-			return nil, -1, l.abandon(err)
-		}
-		_ = syscall.Close(w)
+	if l.write, err = duplicate(w, max(r+1, lifelineFloor())); err != nil {
+		l.write = w
+		return nil, -1, l.abandon(err)
 	}
+	_ = syscall.Close(w)
 	child, err := duplicate(r, 0)
 	if err != nil {
 		return nil, -1, l.abandon(err)
 	}
 	return l, child, nil
+}
+
+// lifelineFloor is the descriptor above which write ends are: more than most programs have
+// open, without making the kernel's table of them large.
+func lifelineFloor() int {
+	const floor = 4096
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur >= 2*floor {
+		return floor
+	}
+	return int(limit.Cur / 2)
 }
 
 func (l *lifeline) abandon(err error) error {
