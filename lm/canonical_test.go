@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/lm"
 )
 
@@ -139,12 +140,10 @@ func TestEncodingJSONGivesTheCanonicalForm(t *testing.T) {
 	}
 }
 
-// TestDSPyDecodesWhatGoEncoded needs an interpreter with dspy, named by
-// DSPEX_TEST_DSPY_PYTHON.
 func TestDSPyDecodesWhatGoEncoded(t *testing.T) {
-	python := os.Getenv("DSPEX_TEST_DSPY_PYTHON")
-	if python == "" {
-		t.Skip("DSPEX_TEST_DSPY_PYTHON names no interpreter with dspy")
+	env, err := pyenv.Ensure(t.Context(), pyenv.Options{})
+	if err != nil {
+		t.Fatal(err)
 	}
 	var in bytes.Buffer
 	for _, f := range fixtures(t) {
@@ -155,7 +154,7 @@ func TestDSPyDecodesWhatGoEncoded(t *testing.T) {
 		}
 		in.Write(append(line, '\n'))
 	}
-	cmd := exec.CommandContext(t.Context(), python, "testdata/canonical.py", "--check")
+	cmd := exec.CommandContext(t.Context(), env.Python, "testdata/canonical.py", "--check")
 	cmd.Stdin = &in
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -53,17 +53,19 @@ var (
 	))
 )
 
-// demoSentences are chosen so that a very small model, given the demonstrations above, tells
-// them apart: the story is about dspex, not about the model.
-var demoSentences = []sentence{
-	{"The soup is hot and tasty."},
-	{"It rains all day."},
-	{"She won the football match."},
-	{"I baked bread with cheese."},
-	{"He runs a marathon."},
-	{"It is cold and windy."},
-	{"Our team scored two goals."},
-	{"They ate rice and fish."},
+// demoSentences returns sentences that a very small model, given the demonstrations above,
+// tells apart: the story is about dspex, not about the model.
+func demoSentences() []sentence {
+	return []sentence{
+		{"The soup is hot and tasty."},
+		{"It rains all day."},
+		{"She won the football match."},
+		{"I baked bread with cheese."},
+		{"He runs a marathon."},
+		{"It is cold and windy."},
+		{"Our team scored two goals."},
+		{"They ate rice and fish."},
+	}
 }
 
 const (
@@ -219,7 +221,7 @@ func (d *demoRun) batch(ctx context.Context) error {
 	d.page.chapter("3. A classification over a batch, with a worker killed in the middle")
 	restored := make(chan error, 1)
 	done := 0
-	for r := range classify.Batch(ctx, d.rt, demoSentences, dspex.Concurrency(4)) {
+	for r := range classify.Batch(ctx, d.rt, demoSentences(), dspex.Concurrency(4)) {
 		d.classified(r)
 		if done++; done != demoKillAfter {
 			continue
@@ -248,7 +250,7 @@ func (d *demoRun) batch(ctx context.Context) error {
 }
 
 func (d *demoRun) classified(r dspex.Result[topic]) {
-	text := demoSentences[r.Index].Sentence
+	text := demoSentences()[r.Index].Sentence
 	if r.Err != nil {
 		d.out.Figures.Failed++
 		d.page.linef("%-8s %s", "failed", text)

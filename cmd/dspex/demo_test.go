@@ -30,7 +30,7 @@ func TestTheDemoLosesAWorkerAndNoRequest(t *testing.T) {
 		t.Errorf("extraction %+v, chain of thought %+v", out.Extraction.Output, out.ChainOfThought)
 	}
 	f := out.Figures
-	if len(out.Classification) != len(demoSentences) || f.Failed != 0 || f.Predictions != len(demoSentences)+2 {
+	if len(out.Classification) != len(demoSentences()) || f.Failed != 0 || f.Predictions != len(demoSentences())+2 {
 		t.Errorf("%d classifications, figures %+v", len(out.Classification), f)
 	}
 	if out.Killed == nil || out.Killed.Worker.PID == 0 || f.WorkersLost != 1 || f.WorkersStarted != demoWorkers+1 {
